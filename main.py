@@ -1,0 +1,366 @@
+"""Train LeNet-5 or a small MLP on MNIST.
+
+    python main.py --model lenet5           # 5 epochs, about 98.7 % of the test images right
+    python main.py --model mlp --epochs 5   # about 95.3 %
+
+Prints a line for each epoch, keeps the run in runs/<name>/ and draws plots/<name>_*.png.
+"""
+
+import math
+import platform
+import shlex
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+import checkpoint
+import distributed
+import download
+from checkpoint import CheckpointError
+from dataset import MNIST, DataError, augment, count_common
+from model import build, parameter_table
+from options import Parser, describe, parse, run_name
+
+RUNS, PLOTS = Path("runs"), Path("plots")
+NEEDED_BYTES = 20 * 1024**2  # on disk, for one run and its pictures
+
+
+# Training
+
+
+def train(model, dataset, optimizer, scheduler, config, epoch, progress=iter):
+    """One epoch over all images, in an order and with noise that follow from (seed, epoch).
+
+    Gives the running averages of the epoch: loss, accuracy (a fraction).
+    """
+    order = torch.Generator().manual_seed(derived_seed(config["seed"], epoch, 0))
+    order = torch.randperm(len(dataset), generator=order).to(dataset.data.device)
+    torch.manual_seed(derived_seed(config["seed"], epoch, 1 + distributed.rank()))
+    model.train()
+    outputs, targets = [], []
+    for batch in progress(order.split(config["batch_size"])):
+        images, labels = dataset[distributed.share(batch)]
+        logits = model(augment(images, config["augment"]))
+        # Gradients are averaged over the ranks: sum * ranks / batch is the mean over the batch.
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        loss = loss * (distributed.world_size() / len(batch))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        outputs.append(logits.detach())
+        targets.append(labels)
+    return score(torch.cat(outputs), torch.cat(targets))
+
+
+def test(model, dataset):
+    """Loss and accuracy (a fraction) over all images of a data set."""
+    rows = distributed.share(torch.arange(len(dataset), device=dataset.data.device))
+    return score(predict(model, dataset, rows), dataset.targets[rows])
+
+
+@torch.no_grad()
+def predict(model, dataset, rows):
+    """The logits (len(rows) x 10) of some images of a data set."""
+    model.eval()
+    return torch.cat([model(dataset[batch][0]) for batch in rows.split(500)])
+
+
+def score(logits, labels):
+    """Mean cross-entropy and accuracy over the samples of all ranks."""
+    logits, labels = logits.cpu().double(), labels.cpu()
+    loss = F.cross_entropy(logits, labels, reduction="sum").item()
+    correct = (logits.argmax(1) == labels).sum().item()
+    loss, correct, count = distributed.total([loss, correct, len(labels)])
+    return loss / count, correct / count
+
+
+def epoch_line(row):
+    """A finished epoch, under the heading that `fit` prints."""
+    return (
+        f"{row['epoch']:5d}  {row['train_loss']:10.4f}  {100 * row['train_accuracy']:7.2f} %  "
+        f"{row['test_loss']:9.4f}  {100 * row['test_accuracy']:6.2f} %  {row['lr']:8.2g}  "
+        f"{row['seconds']:7.1f}"
+    )
+
+
+def versions(device):
+    """What the exact numbers depend on besides the configuration."""
+    return {
+        "python": platform.python_version(), "torch": str(torch.__version__), "device": str(device),
+        "threads": torch.get_num_threads(), "processes": distributed.world_size(),
+    }  # fmt: skip
+
+
+def derived_seed(*numbers):
+    """One seed for a generator from several numbers, so that none is reached from another."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def learning_rate(schedule, steps):
+    """Factor of the learning rate at each step: 1, or up over the first 20 % and down to 0."""
+    if schedule == "constant":
+        return lambda step: 1.0
+    peak = 0.2 * steps
+    return lambda step: min(1.0, (step + 1) / peak, (steps - step) / (steps - peak))
+
+
+def fit(config, train_set, test_set, device, resume=False, say=print, progress=iter):
+    """One run: trains from the first epoch, or the last one saved, and saves after each."""
+    folder = RUNS / config["name"]
+    saved = distributed.from_rank_0(lambda: checkpoint.previous(folder, config, resume))
+    if distributed.rank() == 0:
+        checkpoint.write_config(folder, config)
+    torch.manual_seed(derived_seed(config["seed"], 0))
+    model = build(config).to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), config["lr"], config["momentum"], nesterov=config["nesterov"],
+        weight_decay=config["weight_decay"], fused=device.type in ("cpu", "cuda"),
+    )  # fmt: skip
+    steps = config["epochs"] * math.ceil(len(train_set) / config["batch_size"])
+    factor = learning_rate(config["schedule"], steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    history = saved["history"] if saved else []
+    if saved:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+    parallel = distributed.wrap(model)
+    evaluated = "val" if config["val_size"] else "test"
+    say(f"epoch  train loss  train acc  {evaluated:>4} loss  {evaluated:>4} acc        lr  seconds")
+    for row in history:
+        say(epoch_line(row))
+    if len(history) == config["epochs"]:
+        say(f"already complete: all {len(history)} epochs are in {folder}")
+    for epoch in range(len(history) + 1, config["epochs"] + 1):
+        start = time.perf_counter()
+        lr = scheduler.get_last_lr()[0]
+        train_loss, train_accuracy = train(
+            parallel, train_set, optimizer, scheduler, config, epoch, progress
+        )
+        test_loss, test_accuracy = test(model, test_set)
+        finite = all(weight.isfinite().all() for weight in model.parameters())
+        if not (finite and math.isfinite(train_loss) and math.isfinite(test_loss)):
+            raise FloatingPointError(
+                f"{config['name']}: diverged in epoch {epoch} (learning rate {lr:g}, loss "
+                f"{train_loss:g}), {len(history)} epochs before are safe; try a smaller --lr"
+            )
+        history.append({
+            "epoch": epoch, "lr": lr, "train_loss": train_loss, "train_accuracy": train_accuracy,
+            "test_loss": test_loss, "test_accuracy": test_accuracy,
+            "seconds": round(time.perf_counter() - start, 3),
+        })  # fmt: skip
+        if distributed.rank() == 0:
+            checkpoint.save(folder, {
+                "config": config, "epoch": epoch, "history": history,
+                "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                "scheduler": scheduler.state_dict(), "versions": versions(device),
+            })  # fmt: skip
+        say(epoch_line(history[-1]))
+    return history
+
+
+# One command
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM; holds the signal's number."""
+
+
+def interrupt(signum, frame):
+    """Stop in an orderly way; the same signal again ends the process at once."""
+    again = signal.SIG_DFL if distributed.world_size() == 1 else signal.SIG_IGN  # torchrun repeats
+    signal.signal(signum, again)
+    raise Interrupted(signum)
+
+
+def load_data(config, options, say):
+    """The training set and the set to test on; the config learns what they are."""
+    with distributed.one_at_a_time_per_machine():
+        root = download.ensure(options.data_dir, options.data)
+        train_set = MNIST(root, train=True)
+        test_set = None if config["val_size"] else MNIST(root, train=False)
+    sets = [data for data in (train_set, test_set) if data]
+    config["data"] = "mnist" if root == Path(options.data_dir) else "generated"
+    config["digests"] = [digest for data in sets for digest in data.digests]
+    for data in sets:
+        which = "the published MNIST" if data.published else "NOT the published MNIST"
+        say(f"{data.path}: {len(data):,} images, {which} (SHA-256 {data.digests[0][:12]}...)")
+        counts = data.class_counts()
+        say("  of each digit, 0 to 9: " + " ".join(f"{count:,}" for count in counts))
+        if 0 in counts:
+            tell(f"warning: {data.path}: there is no {counts.index(0)} among its images")
+    if test_set and (common := count_common(train_set, test_set)):
+        tell(f"warning: {test_set.path}: {common:,} training images are in it, too")
+    if config["val_size"] >= len(train_set):
+        Parser().error(f"argument --val-size: there are only {len(train_set):,} training images")
+    if config["val_size"]:
+        split = len(train_set) - config["val_size"]
+        train_set, test_set = train_set.part(0, split), train_set.part(split, None)
+    return train_set.to(options.device), test_set.to(options.device)
+
+
+def preflight(folder):
+    """Fail now, rather than after the training, where a folder cannot take the results."""
+    try:
+        existing = folder if folder.exists() else Path()
+        with tempfile.TemporaryFile(dir=existing):
+            free = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise CheckpointError(f"{folder}: {error.strerror}; make it a folder to write to") from None
+    if free < NEEDED_BYTES:
+        raise CheckpointError(f"{folder}: {free >> 20} MB are left on its disk; free some space")
+
+
+def draw(configs, test_set, device):
+    """The pictures of what is on disk of these runs; their paths."""
+    saved = [checkpoint.load(RUNS / one["name"] / "checkpoint.pt") for one in configs]
+    config = saved[0]["config"]
+    model = build(config).to(device)
+    model.load_state_dict(saved[0]["model"])
+    logits = predict(model, test_set, torch.arange(len(test_set), device=device)).cpu()
+    images, labels = test_set.data.cpu(), test_set.targets.cpu()
+    import plotting  # late, for matplotlib
+
+    name = config["name"] if len(saved) == 1 else f"{config['name']}_runs{len(saved)}"
+    title = describe(config)
+    paths = [PLOTS / f"{name}_{what}.png" for what in ("curves", "confusion", "mistakes")]
+    plotting.curves(paths[0], title, [one["history"] for one in saved], bool(config["val_size"]))
+    plotting.confusion(paths[1], title, logits, labels)
+    plotting.mistakes(paths[2], title, images, logits, labels)
+    return paths
+
+
+def run(config, options, say):
+    """Load the data, train every seed, draw; gives the exit status."""
+    start = time.perf_counter()
+    distributed.start(options.device)
+    preflight(RUNS)
+    preflight(PLOTS)
+    train_set, test_set = load_data(config, options, say)
+    configs = [config | {"seed": config["seed"] + k} for k in range(options.runs)]
+    for one in configs:
+        suffix = f"_seed{one['seed']}" if options.runs > 1 else ""
+        one["name"] = options.name + suffix if options.name else run_name(one)
+    threads = f", {torch.get_num_threads()} threads" if options.device.type == "cpu" else ""
+    say(f"\n{parameter_table(build(config))}\n\ndevice: {options.device}{threads}")
+    hidden = options.quiet or distributed.rank() > 0
+    bar = partial(tqdm, leave=False, unit="batch", disable=hidden or None)  # None: not in a log
+    signum = 0
+    try:
+        for one in configs:
+            say("\n" + "\n".join((one["name"], *describe(one))))
+            folder = RUNS / one["name"]
+            resume = options.resume and (one is configs[0] or folder.exists())
+            with checkpoint.only_user(folder) if distributed.rank() == 0 else nullcontext():
+                fit(one, train_set, test_set, options.device, resume, say, bar)
+        draw_and_tell(configs, test_set, options.device, say, start)
+    except Interrupted as interrupted:
+        signum = interrupted.args[0]
+        if distributed.rank() == 0:
+            tell_what_is_safe(one)
+            begun = [one for one in configs if (RUNS / one["name"] / "checkpoint.pt").exists()]
+            if begun:
+                draw_and_tell(begun, test_set, options.device, say, start)
+    return 128 + signum if signum else 0
+
+
+def draw_and_tell(configs, test_set, device, say, start):
+    """Draw what is on disk of these runs; say where everything is, and the result."""
+    if distributed.rank() != 0:
+        return
+    import plotting  # late: matplotlib takes 0.3 s
+
+    saved = [checkpoint.load(RUNS / one["name"] / "checkpoint.pt") for one in configs]
+    config, histories = saved[0]["config"], [one["history"] for one in saved]
+    model = build(config).to(device)
+    model.load_state_dict(saved[0]["model"])
+    logits = predict(model, test_set, torch.arange(len(test_set), device=device)).cpu()
+    images, labels = test_set.data.cpu(), test_set.targets.cpu()
+    several = f"_runs{len(saved)}" if len(saved) > 1 else ""
+    stem, title = f"{config['name']}{several}", describe(config)
+    pictures = [PLOTS / f"{stem}_{what}.png" for what in ("curves", "confusion", "mistakes")]
+    evaluated = "validation" if config["val_size"] else "test"
+    plotting.curves(pictures[0], title, histories, evaluated)
+    plotting.confusion(pictures[1], title, logits, labels)
+    plotting.mistakes(pictures[2], title, images, logits, labels)
+
+    say()
+    for one in saved:
+        folder = RUNS / one["config"]["name"]
+        say(f"{folder}: config.json, metrics.csv, checkpoint.pt")
+    for path in pictures:
+        say(path)
+    last = [history[-1] for history in histories]
+    accuracy = [100 * row["test_accuracy"] for row in last]
+    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(last) > 1 else ""
+    runs = f", {len(last)} seeds" if len(last) > 1 else ""
+    loss = statistics.mean(row["test_loss"] for row in last)
+    data = " on GENERATED digits, not MNIST" if config["data"] == "generated" else ""
+    print(
+        f"{stem}: {evaluated} accuracy {statistics.mean(accuracy):.2f}{spread} %, loss {loss:.4f}"
+        f"{data} (epoch {last[0]['epoch']}{runs}, {time.perf_counter() - start:.1f} s in all)"
+    )
+
+
+def tell_what_is_safe(config):
+    """Which epoch an interrupted run has on disk, and the command that continues it."""
+    path = RUNS / config["name"] / "checkpoint.pt"
+    command = "python " + shlex.join(arg for arg in sys.argv if arg != "--resume")
+    if path.exists():
+        epoch = checkpoint.load(path)["epoch"]
+        tell(f"interrupted: epoch {epoch} is safe in {path}; to continue: {command} --resume")
+    else:
+        tell(f"interrupted before the first epoch was saved; to start again: {command}")
+
+
+def main(argv=None):
+    """The program; gives its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a console may lack a character
+    config, options = parse(argv)
+    silent = options.quiet or distributed.rank() > 0
+    say = (lambda *text: None) if silent else partial(print, flush=True)
+    signals = signal.SIGINT, signal.SIGTERM
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
+    try:
+        return run(config, options, say)
+    except Interrupted as interrupted:
+        tell("interrupted before the training began; the same command starts again")
+        return 128 + interrupted.args[0]
+    except (DataError, CheckpointError, FloatingPointError) as error:
+        why = str(error)
+    except OSError as error:
+        why = (
+            f"{error.filename or 'disk'}: {error.strerror or error}; free or mend it and try again"
+        )
+    except RuntimeError as error:  # how torch.distributed says that another process is gone
+        if distributed.world_size() == 1:
+            raise
+        why = f"rank {distributed.rank()}: another process ended ({str(error).splitlines()[0]})"
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        distributed.stop()
+    tell(f"error: {why}")
+    return 1
+
+
+def tell(line):
+    """A line for the person at the terminal, also where output goes to a file."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The pictures: data in, a PNG out, drawn without a display.
+
+`Figure` instead of pyplot: no global state, no window, nothing to close.
+"""
+
+import io
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tarball import write_whole
+
+TRAIN, TEST, MISTAKE = "#4477aa", "#cc3311", "#cc3311"
+
+
+def save(figure, path):
+    """Write a figure as a PNG, whole or not at all; OSError."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", facecolor="white")
+    write_whole(path, buffer.getbuffer())
+
+
+def titled(title, width, height, **layout):
+    """An empty figure under a title of two lines: what was trained, and with which options."""
+    figure = Figure(figsize=(width, height), layout="constrained", **layout)
+    figure.suptitle(title[0], fontsize=13, fontweight="bold")
+    return figure
+
+
+def curves(path, title, histories, evaluated="test"):
+    """Loss and accuracy over the epochs, of one run or (mean and spread) of several."""
+    figure = titled(title, 11, 4.6)
+    panels = figure.subplots(1, 2)
+    for axes, metric, scale in zip(panels, ("loss", "accuracy"), (1, 100), strict=True):
+        ends = []
+        for part, color, label in (("train", TRAIN, "training"), ("test", TEST, evaluated)):
+            runs = [[scale * row[f"{part}_{metric}"] for row in history] for history in histories]
+            epochs = np.arange(1, max(map(len, runs)) + 1)
+            padded = np.array([run + [np.nan] * (len(epochs) - len(run)) for run in runs])
+            mean, low, high = (f(padded, axis=0) for f in (np.nanmean, np.nanmin, np.nanmax))
+            few = "o-" if len(epochs) <= 12 else "-"
+            axes.plot(epochs, mean, few, color=color, markersize=4, label=label)
+            if len(runs) > 1:
+                axes.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)
+            ends.append((mean[-1], color))
+        write_ends(axes, epochs[-1], ends, "{:.4f}" if metric == "loss" else "{:.2f} %")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("cross-entropy loss" if metric == "loss" else "accuracy (%)")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False)
+    several = f"; line: mean of {len(histories)} seeds, band: lowest to highest"
+    note = "training values are running averages during the epoch"
+    figure.supxlabel(
+        f"{title[1]}\n{note}{several if len(histories) > 1 else ''}", fontsize=8.5, color="0.35"
+    )
+    save(figure, path)
+
+
+def write_ends(axes, epoch, ends, form):
+    """The last values beside the ends of the curves, pushed apart where they would overlap."""
+    axes.margins(x=0.05)
+    low, high = axes.get_ylim()
+    apart = 0.06 * (high - low)
+    middle = sum(value for value, _ in ends) / len(ends)
+    for value, color in ends:
+        place = value
+        if abs(ends[0][0] - ends[1][0]) < apart:
+            place = middle + (apart / 2 if value >= middle else -apart / 2)
+        axes.annotate(
+            form.format(value), (epoch, place), xytext=(9, 0), textcoords="offset points",
+            va="center", color=color, fontsize=9, annotation_clip=False,
+        )  # fmt: skip
+
+
+def confusion(path, title, logits, labels):
+    """How often each digit was taken for each; the colour is of the mistakes alone."""
+    answers = logits.argmax(1)
+    counts = torch.bincount(10 * labels + answers, minlength=100).view(10, 10).numpy()
+    wrong = np.where(np.eye(10, dtype=bool), 0, counts)
+    figure = titled(title, 7.2, 7)
+    axes = figure.subplots()
+    axes.imshow(wrong, cmap="Reds", vmin=0, vmax=max(1, 1.3 * wrong.max()))
+    for label in range(10):
+        for answer in range(10):
+            count, right = counts[label, answer], label == answer
+            axes.text(
+                answer, label, f"{count:,}" if count else "·", ha="center", va="center",
+                color="0.55" if right or not count else "black", fontsize=9 if right else 11,
+                fontweight="normal" if right or not count else "bold",
+            )  # fmt: skip
+    axes.set_xticks(range(10))
+    axes.set_yticks(range(10))
+    axes.set_xlabel("the network's answer")
+    axes.set_ylabel("true digit")
+    total = counts.sum()
+    axes.set_title(
+        f"{wrong.sum():,} mistakes in {total:,} images ({100 * wrong.sum() / total:.2f} %), in red; "
+        "right answers in grey",
+        fontsize=10,
+    )
+    figure.supxlabel(title[1], fontsize=8, color="0.35")
+    save(figure, path)
+
+
+def mistakes(path, title, images, logits, labels, rows=4, columns=8):
+    """The images that were answered wrongly with the most confidence."""
+    confidence, answers = logits.double().softmax(1).max(1)
+    wrong = (answers != labels).nonzero().flatten()
+    worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][: rows * columns]
+    figure = titled(title, 11, 1.2 + 1.65 * rows)
+    panels = figure.subplots(rows, columns).flatten()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, index in zip(panels, worst.tolist(), strict=False):
+        axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=255)
+        axes.set_title(
+            f"{labels[index]}, taken for {answers[index]}\n{100 * confidence[index]:.1f} % sure",
+            fontsize=8.5, color=MISTAKE,
+        )  # fmt: skip
+    which = f"the {len(worst)} most confident of {len(wrong):,} mistakes" if len(wrong) else "none"
+    figure.supxlabel(f"mistakes: {which} in {len(labels):,} images\n{title[1]}", fontsize=8.5)
+    save(figure, path)

@@ -1,0 +1,192 @@
+"""Tarballs of MNIST's PNGs, read as if the file were out to deceive.
+
+`read_tarball` gives exactly the images that were put in, or raises `DataError`. tarfile reports a
+truncated or damaged archive as a shorter one, and Pillow does not check a PNG's CRCs: what they
+leave out is checked here. Nothing is ever extracted to disk.
+"""
+
+import gzip
+import io
+import os
+import re
+import struct
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import torch
+from PIL import Image
+
+MAX_MEMBERS = 200_000
+MAX_MEMBER_BYTES = 64 * 1024
+MAX_TAR_BYTES = 1024**3  # unpacked
+MEMBER_NAME = re.compile(r"([0-9]{1,9})_([0-9])\.png")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = struct.pack(">IIBBBB", 28, 28, 8, 0, 0, 0)  # 28 x 28, 8-bit, greyscale
+
+
+class DataError(Exception):
+    """Data that cannot be used; its message is one line: what, why, what to do."""
+
+
+class _Member(tarfile.TarInfo):
+    """A member that remembers the name in its own header block, which has a checksum.
+
+    Long names and pax records override it from blocks that have none.
+    """
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        member = super().frombuf(buf, encoding, errors)
+        member.header_name = member.name
+        if member.size > MAX_MEMBER_BYTES and member.type in (b"x", b"g", b"X", b"L", b"K"):
+            raise DataError("an extended header of more than 64 KiB")
+        return member
+
+
+def read_tarball(path):
+    """Images (uint8, N x 28 x 28) and labels (int64, N), ordered by number; DataError otherwise."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            images = _read_images(gzip.GzipFile(fileobj=file) if packed else file)
+    except (DataError, OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or "cannot be read"
+        raise DataError(f"{path}: {why}; nothing of it is used, put a good copy there") from error
+    numbers = sorted(images)
+    pixels = bytearray().join(images[number][1] for number in numbers)
+    labels = [images[number][0] for number in numbers]
+    return torch.frombuffer(pixels, dtype=torch.uint8).view(-1, 28, 28), torch.tensor(labels)
+
+
+def _read_images(file):
+    """{number: (label, 784 bytes)} of every image in an open tar file."""
+    images, offenders = {}, []
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
+        for count, member in enumerate(tar, 1):
+            if count > MAX_MEMBERS or member.offset_data + member.size > MAX_TAR_BYTES:
+                raise DataError(f"more than {MAX_MEMBERS:,} members or 1 GiB unpacked")
+            tar.members.clear()  # or it keeps every one: 60,000 of them take more than the pixels
+            try:
+                if (match := _image_name(member)) is None:
+                    continue
+                number = int(match[1])
+                if number in images:
+                    raise DataError(f"a second image with number {number}")
+                file.seek(member.offset_data)
+                images[number] = int(match[2]), decode_png(file.read(member.size))
+            except DataError as error:
+                # repr: a name may hold control characters meant for the reader's terminal
+                offenders.append(f"{error}: {member.name[:200]!r}")
+        end = tar.offset
+    if offenders:
+        raise DataError(f"{offenders[0]} ({len(offenders):,} such members in all)")
+    file.seek(end)
+    rest = 0
+    while chunk := file.read(1 << 20):  # to the end, where gzip compares its own checksum
+        rest += len(chunk)
+        if chunk.count(0) != len(chunk) or end + rest > MAX_TAR_BYTES:
+            raise DataError(f"damaged, or something else than zeros after byte {end:,}")
+    if rest < 1024:
+        raise DataError("truncated, the end of the archive is missing")
+    if not images:
+        raise DataError("holds no images")
+    return images
+
+
+def _image_name(member):
+    """The match of number and label in a member's name, None for what is skipped."""
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:|.*\\", member.name):
+        raise DataError("a path that leads out of its folder")
+    if member.isdir():
+        return None
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+        raise DataError("not a regular file")
+    if name.name.startswith("."):
+        return None
+    match = MEMBER_NAME.fullmatch(name.name)
+    if not match:
+        raise DataError("not named {number}_{label}.png")
+    if PurePosixPath(member.header_name).name != name.name or "size" in member.pax_headers:
+        raise DataError("a name or size kept where no checksum covers it (shorten the folder)")
+    if not 1 <= member.size <= MAX_MEMBER_BYTES:
+        raise DataError(f"{member.size:,} bytes instead of 1 to {MAX_MEMBER_BYTES:,}")
+    return match
+
+
+def decode_png(png):
+    """The 784 bytes of a 28 x 28 8-bit greyscale PNG, every chunk's CRC checked."""
+    kinds, offset = [], len(PNG_SIGNATURE)
+    try:
+        while not kinds or kinds[-1] != b"IEND":
+            length, kind = struct.unpack_from(">I4s", png, offset)
+            end = offset + 8 + length
+            if struct.unpack_from(">I", png, end)[0] != zlib.crc32(png[offset + 4 : end]):
+                raise DataError("damaged PNG (CRC)")
+            kinds.append(kind)
+            offset = end + 4
+    except struct.error:
+        raise DataError("not a whole PNG") from None
+    if not png.startswith(PNG_SIGNATURE) or kinds[0] != b"IHDR" or kinds.count(b"IHDR") != 1:
+        raise DataError("not a PNG")
+    if offset != len(png) or b"acTL" in kinds:
+        raise DataError("more than one image in a PNG")
+    if not png.startswith(PNG_HEADER, 16):
+        raise DataError("a PNG that is not 28x28, 8-bit, greyscale")
+    try:
+        return Image.open(io.BytesIO(png), formats=("PNG",)).tobytes()
+    except Exception as error:  # Pillow raises whatever its decoder met
+        raise DataError(f"damaged PNG ({type(error).__name__})") from None
+
+
+def write_tarball(path, images, labels, folder):
+    """Write `{folder}/{number}_{label}.png` for each image, read back before it appears."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
+            png = io.BytesIO()
+            Image.fromarray(image).save(png, "PNG", compress_level=1)
+            member = tarfile.TarInfo(f"{folder}/{number:05d}_{label}.png")
+            member.size = png.tell()
+            png.seek(0)
+            tar.addfile(member, png)
+
+    def verify(written):
+        back = read_tarball(written)
+        if not torch.equal(back[0], images) or not torch.equal(back[1], labels):
+            raise DataError(f"{path}: read back differently; is the disk sound?")
+
+    write_whole(path, buffer.getbuffer(), verify)
+
+
+def write_whole(path, content, verify=lambda written: None):
+    """Write bytes so that a kill or a full disk leaves the old file or the new one; OSError."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        verify(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the rename itself reaches the disk with its folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def find_tarball(root, split):
+    """`split.tar` or `split.tar.gz` in a folder, None where there is neither."""
+    for path in (Path(root, f"{split}.tar"), Path(root, f"{split}.tar.gz")):
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: not a file; move it away")
+        if path.is_file():
+            return path
+    return None
