@@ -14,6 +14,8 @@ import json
 import math
 import os
 import pickle
+import shutil
+import tempfile
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +23,12 @@ from pathlib import Path
 import filelock
 import torch
 
-from dataset import write_whole
+import distributed
 from model import MODELS, build
+from tarball import write_whole
 
-MAX_BYTES = 64 * 1024**2
+MAX_BYTES = 64 * 1024**2  # of a checkpoint: one of LeNet-5 has 0.4 MB
+NEEDED_BYTES = 20 * 1024**2  # on disk, for one run and its pictures
 KEYS = {"config", "epoch", "history", "model", "optimizer", "scheduler", "versions"}
 METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 
@@ -112,14 +116,9 @@ def _verify(state):
 
 
 def previous(folder, config, resume):
-    """The checkpoint that a run continues from, None for a new run; CheckpointError if neither."""
+    """The checkpoint that a run continues from, None for a new one; an error if it is another's."""
     path = Path(folder, "checkpoint.pt")
     if not path.exists():
-        if resume:
-            runs = path.parent.parent.glob("*/checkpoint.pt")
-            there = sorted(run.parent.name for run in runs)
-            what = f"--name takes {', '.join(there)}" if there else "leave --resume out to start it"
-            raise CheckpointError(f"{path}: no such run to resume; {what}")
         return None
     saved = load(path)
     before, differing = saved["config"], []
@@ -136,10 +135,29 @@ def previous(folder, config, resume):
     return saved if resume else None
 
 
+def preflight(folder):
+    """Fail now, rather than after the training, where a folder cannot take the results."""
+    try:
+        existing = folder if folder.exists() else Path()
+        with tempfile.TemporaryFile(dir=existing):
+            free = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise CheckpointError(f"{folder}: {error.strerror}; make it a folder to write to") from None
+    if free < NEEDED_BYTES:
+        raise CheckpointError(f"{folder}: {free >> 20} MB are left on its disk; free some space")
+
+
 @contextmanager
-def only_user(folder):
-    """Keep other processes out of a run's folder while this one uses it."""
+def only_user(folder, resume=False):
+    """Keep other programs out of a run's folder while this one uses it."""
+    if distributed.rank() != 0:  # rank 0 keeps them out for all
+        yield
+        return
     folder = Path(folder)
+    if resume and not (folder / "checkpoint.pt").exists():
+        there = sorted(run.parent.name for run in folder.parent.glob("*/checkpoint.pt"))
+        what = f"--name takes {', '.join(there)}" if there else "leave --resume out to start it"
+        raise CheckpointError(f"{folder}: no such run to resume; {what}")
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / ".pid"  # filelock empties its own file when it tries, so not in there
     try:

@@ -44,6 +44,22 @@ def stop():
         dist.destroy_process_group()
 
 
+class LostRank(Exception):
+    """Another process of the group has ended; the message is one line."""
+
+
+@contextmanager
+def noticing_lost_ranks():
+    """torch.distributed says that another process is gone by a RuntimeError: LostRank instead."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() == 1:
+            raise
+        why = str(error).splitlines()[0]
+        raise LostRank(f"rank {rank()}: another process has ended ({why})") from None
+
+
 @contextmanager
 def one_at_a_time_per_machine():
     """The first process of each machine goes ahead (and fills the caches), the others follow."""

@@ -9,13 +9,10 @@ Prints a line for each epoch, keeps the run in runs/<name>/ and draws plots/<nam
 import math
 import platform
 import shlex
-import shutil
 import signal
 import statistics
 import sys
-import tempfile
 import time
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -33,13 +30,13 @@ from model import build, parameter_table
 from options import Parser, describe, parse, run_name
 
 RUNS, PLOTS = Path("runs"), Path("plots")
-NEEDED_BYTES = 20 * 1024**2  # on disk, for one run and its pictures
+QUIET = partial(tqdm, disable=True)
 
 
 # Training
 
 
-def train(model, dataset, optimizer, scheduler, config, epoch, progress=iter):
+def train(model, dataset, optimizer, scheduler, config, epoch, progress=QUIET):
     """One epoch over all images, in an order and with noise that follow from (seed, epoch).
 
     Gives the running averages of the epoch: loss, accuracy (a fraction).
@@ -49,7 +46,7 @@ def train(model, dataset, optimizer, scheduler, config, epoch, progress=iter):
     torch.manual_seed(derived_seed(config["seed"], epoch, 1 + distributed.rank()))
     model.train()
     outputs, targets = [], []
-    for batch in progress(order.split(config["batch_size"])):
+    for batch in progress(order.split(config["batch_size"]), desc=f"epoch {epoch}"):
         images, labels = dataset[distributed.share(batch)]
         logits = model(augment(images, config["augment"]))
         # Gradients are averaged over the ranks: sum * ranks / batch is the mean over the batch.
@@ -116,12 +113,13 @@ def learning_rate(schedule, steps):
     return lambda step: min(1.0, (step + 1) / peak, (steps - step) / (steps - peak))
 
 
-def fit(config, train_set, test_set, device, resume=False, say=print, progress=iter):
+def fit(config, train_set, test_set, device, resume=False, say=print, progress=QUIET):
     """One run: trains from the first epoch, or the last one saved, and saves after each."""
     folder = RUNS / config["name"]
     saved = distributed.from_rank_0(lambda: checkpoint.previous(folder, config, resume))
     if distributed.rank() == 0:
         checkpoint.write_config(folder, config)
+        checkpoint.write_metrics(folder, saved["history"] if saved else [])
     torch.manual_seed(derived_seed(config["seed"], 0))
     model = build(config).to(device)
     optimizer = torch.optim.SGD(
@@ -211,74 +209,41 @@ def load_data(config, options, say):
     return train_set.to(options.device), test_set.to(options.device)
 
 
-def preflight(folder):
-    """Fail now, rather than after the training, where a folder cannot take the results."""
-    try:
-        existing = folder if folder.exists() else Path()
-        with tempfile.TemporaryFile(dir=existing):
-            free = shutil.disk_usage(existing).free
-    except OSError as error:
-        raise CheckpointError(f"{folder}: {error.strerror}; make it a folder to write to") from None
-    if free < NEEDED_BYTES:
-        raise CheckpointError(f"{folder}: {free >> 20} MB are left on its disk; free some space")
-
-
-def draw(configs, test_set, device):
-    """The pictures of what is on disk of these runs; their paths."""
-    saved = [checkpoint.load(RUNS / one["name"] / "checkpoint.pt") for one in configs]
-    config = saved[0]["config"]
-    model = build(config).to(device)
-    model.load_state_dict(saved[0]["model"])
-    logits = predict(model, test_set, torch.arange(len(test_set), device=device)).cpu()
-    images, labels = test_set.data.cpu(), test_set.targets.cpu()
-    import plotting  # late, for matplotlib
-
-    name = config["name"] if len(saved) == 1 else f"{config['name']}_runs{len(saved)}"
-    title = describe(config)
-    paths = [PLOTS / f"{name}_{what}.png" for what in ("curves", "confusion", "mistakes")]
-    plotting.curves(paths[0], title, [one["history"] for one in saved], bool(config["val_size"]))
-    plotting.confusion(paths[1], title, logits, labels)
-    plotting.mistakes(paths[2], title, images, logits, labels)
-    return paths
-
-
 def run(config, options, say):
     """Load the data, train every seed, draw; gives the exit status."""
     start = time.perf_counter()
     distributed.start(options.device)
-    preflight(RUNS)
-    preflight(PLOTS)
-    train_set, test_set = load_data(config, options, say)
+    checkpoint.preflight(RUNS)
+    checkpoint.preflight(PLOTS)
+    with distributed.noticing_lost_ranks():
+        train_set, test_set = load_data(config, options, say)
     configs = [config | {"seed": config["seed"] + k} for k in range(options.runs)]
     for one in configs:
         suffix = f"_seed{one['seed']}" if options.runs > 1 else ""
         one["name"] = options.name + suffix if options.name else run_name(one)
-    threads = f", {torch.get_num_threads()} threads" if options.device.type == "cpu" else ""
+    threads = f", threads: {torch.get_num_threads()}" if options.device.type == "cpu" else ""
     say(f"\n{parameter_table(build(config))}\n\ndevice: {options.device}{threads}")
     hidden = options.quiet or distributed.rank() > 0
     bar = partial(tqdm, leave=False, unit="batch", disable=hidden or None)  # None: not in a log
-    signum = 0
     try:
         for one in configs:
             say("\n" + "\n".join((one["name"], *describe(one))))
             folder = RUNS / one["name"]
             resume = options.resume and (one is configs[0] or folder.exists())
-            with checkpoint.only_user(folder) if distributed.rank() == 0 else nullcontext():
+            with distributed.noticing_lost_ranks(), checkpoint.only_user(folder, resume):
                 fit(one, train_set, test_set, options.device, resume, say, bar)
         draw_and_tell(configs, test_set, options.device, say, start)
     except Interrupted as interrupted:
-        signum = interrupted.args[0]
-        if distributed.rank() == 0:
-            tell_what_is_safe(one)
-            begun = [one for one in configs if (RUNS / one["name"] / "checkpoint.pt").exists()]
-            if begun:
-                draw_and_tell(begun, test_set, options.device, say, start)
-    return 128 + signum if signum else 0
+        tell_what_is_safe(one)
+        begun = [one for one in configs if (RUNS / one["name"] / "checkpoint.pt").exists()]
+        draw_and_tell(begun, test_set, options.device, say, start)
+        return 128 + interrupted.args[0]
+    return 0
 
 
 def draw_and_tell(configs, test_set, device, say, start):
     """Draw what is on disk of these runs; say where everything is, and the result."""
-    if distributed.rank() != 0:
+    if distributed.rank() != 0 or not configs:
         return
     import plotting  # late: matplotlib takes 0.3 s
 
@@ -329,29 +294,25 @@ def main(argv=None):
     """The program; gives its exit status."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a console may lack a character
-    config, options = parse(argv)
+    config, options = parse(argv, __doc__)
     silent = options.quiet or distributed.rank() > 0
     say = (lambda *text: None) if silent else partial(print, flush=True)
     signals = signal.SIGINT, signal.SIGTERM
-    before = {signum: signal.signal(signum, interrupt) for signum in signals}
+    handler = interrupt if distributed.rank() == 0 else signal.SIG_DFL
+    before = {signum: signal.signal(signum, handler) for signum in signals}
     try:
         return run(config, options, say)
     except Interrupted as interrupted:
         tell("interrupted before the training began; the same command starts again")
         return 128 + interrupted.args[0]
-    except (DataError, CheckpointError, FloatingPointError) as error:
+    except (DataError, CheckpointError, FloatingPointError, distributed.LostRank) as error:
         why = str(error)
     except OSError as error:
-        why = (
-            f"{error.filename or 'disk'}: {error.strerror or error}; free or mend it and try again"
-        )
-    except RuntimeError as error:  # how torch.distributed says that another process is gone
-        if distributed.world_size() == 1:
-            raise
-        why = f"rank {distributed.rank()}: another process ended ({str(error).splitlines()[0]})"
+        where = error.filename or "disk"
+        why = f"{where}: {error.strerror or error}; make room, or it writable, and try again"
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, former in before.items():
+            signal.signal(signum, former)
         distributed.stop()
     tell(f"error: {why}")
     return 1

@@ -43,7 +43,9 @@ class Parser(argparse.ArgumentParser):
 
 def number(kind, low, below=math.inf, above=False):
     """A converter for argparse: an int or float of at least (or above) `low`, below `below`."""
-    digits = r"[+-]?[0-9]+" if kind is int else r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?"
+    digits = (
+        r"[+-]?[0-9]{1,18}" if kind is int else r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?"
+    )
 
     def convert(text):  # int() and float() take 1_0, nan and digits of other scripts, too
         value = kind(text) if re.fullmatch(digits, text, re.IGNORECASE) else math.nan
@@ -56,24 +58,24 @@ def number(kind, low, below=math.inf, above=False):
     return convert
 
 
-def parse(argv=None):
+def parse(argv, description):
     """The command line as (config, options): what decides the numbers, and the rest."""
     recipes = "\n".join(f"  {name:<12} {reach}" for name, reach in REACHES.items())
     parser = Parser(
-        description=__doc__, epilog=f"recipes:\n{recipes}", allow_abbrev=False,
+        description=description, epilog=f"recipes:\n{recipes}", allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
     )  # fmt: skip
 
     def add(option, text, **how):
         default = (BASELINE | DEFAULTS)[option[2:].replace("-", "_")]
-        shown = f" (default: {default})" if default not in (None, False) else ""
+        shown = "" if default is None or default is False else f" (default: {default})"
         parser.add_argument(option, help=text + shown, **how)
 
     switch = {"action": argparse.BooleanOptionalAction}
     add("--model", "the network", choices=MODELS)
     add("--recipe", "named values of the options below; see the end", choices=RECIPES)
-    add("--epochs", "passes over the training images", type=number(int, 1), metavar="N")
-    add("--batch-size", "images in a step", type=number(int, 1), metavar="N")
+    add("--epochs", "passes over the training images", type=number(int, 1, 100_000), metavar="N")
+    add("--batch-size", "images in a step", type=number(int, 1, 1_000_000), metavar="N")
     add("--lr", "learning rate, the highest of the schedule", type=number(float, 0, above=True))
     add("--momentum", "of SGD", type=number(float, 0, below=1))
     add("--nesterov", "Nesterov's momentum", **switch)
@@ -81,11 +83,11 @@ def parse(argv=None):
         choices=["constant", "linear"])  # fmt: skip
     add("--weight-decay", "½·λ·‖w‖² in the optimiser", type=number(float, 0), metavar="λ")
     add("--dropout", "probability, after the hidden linear layers", type=number(float, 0, below=1))
-    add("--hidden", "hidden units of the mlp", type=number(int, 1), metavar="N")
+    add("--hidden", "hidden units of the mlp", type=number(int, 1, 100_000), metavar="N")
     add("--augment", "deform the training images anew in each epoch", choices=AUGMENTATIONS)
     add("--seed", "of everything random", type=number(int, 0, below=2**32), metavar="N")
     add("--runs", "train with N seeds from --seed on, mean and spread at the end",
-        type=number(int, 1), metavar="N")  # fmt: skip
+        type=number(int, 1, 10_000), metavar="N")  # fmt: skip
     add("--val-size", "hold out the last N training images and test on them", metavar="N",
         type=number(int, 0))  # fmt: skip
     add("--device", "where to train", choices=["auto", "cpu", "cuda", "mps"])
@@ -126,8 +128,12 @@ def run_name(config):
         value = config.get(key, usual[key])
         if value != usual[key]:
             short = {"batch_size": "batch", "weight_decay": "wd", "val_size": "val"}.get(key, key)
-            text = value if isinstance(value, str) else f"{short}{value}"
-            parts.append(text if value is not False else f"no-{key}")
+            if value is False or value == "none":
+                parts.append(f"no-{key}")
+            elif isinstance(value, str) or value is True:
+                parts.append(value if isinstance(value, str) else key)
+            else:
+                parts.append(f"{short}{value}".removesuffix(".0"))
     if config["data"] != "mnist":
         parts.append(config["data"])
     return "_".join(parts)
