@@ -6,14 +6,17 @@ stay in memory as uint8, on the training device, and a batch is one indexing ope
 """
 
 import copy
+import functools
 import hashlib
 import io
+import math
 import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from tarball import DataError, find_tarball, read_tarball, write_whole
 
@@ -27,6 +30,14 @@ SHA256 = {  # published, of the uncompressed files; https://yann.lecun.com/exdb/
 CACHE_VERSION = 1
 
 AUGMENTATIONS = ("none", "affine", "elastic")  # elastic is affine, too
+BACKGROUND = (0 - MEAN) / STD  # a black pixel, normalised
+# Strengths; the first four are half-widths of uniform distributions.
+ROTATION = math.radians(10)
+SCALE = 0.1  # of each axis by itself
+SHEAR = 0.15  # pixels sideways for each pixel down
+SHIFT = 2.0  # pixels
+ELASTIC = 1.0  # pixels, the standard deviation of an elastic shift
+KNOTS = 6  # the elastic field is drawn on KNOTS x KNOTS points, one every 5.4 pixels
 
 
 def sha256(path):
@@ -128,5 +139,34 @@ def count_common(train, test):
     return sum(image.tobytes() in seen for image in train.data.numpy())
 
 
+@functools.cache
+def _displacement_basis(device):
+    """What every distortion is a sum of, (3 + KNOTS²) x 784: one, x, y and a bump at each knot."""
+    pixel = torch.arange(28.0, device=device) - 13.5
+    knot = torch.linspace(-13.5, 13.5, KNOTS, device=device)
+    bump = torch.exp(-(((pixel - knot[:, None]) / (knot[1] - knot[0])) ** 2))
+    bump /= bump.square().sum(0).sqrt()  # so that knots of N(0, 1) add up to N(0, 1)
+    bumps = torch.einsum("iy,jx->ijyx", bump, bump).reshape(-1, 784)
+    y, x = torch.meshgrid(pixel, pixel, indexing="ij")
+    return torch.cat([torch.stack([torch.ones_like(x), x, y]).reshape(3, 784), bumps])
+
+
 def augment(images, kind):
-    return images
+    """Distort each image of a normalised batch (N x 1 x 28 x 28) in its own random way."""
+    if kind == "none":
+        return images
+    n, device = len(images), images.device
+    angle, shear, scale_x, scale_y, shift_x, shift_y = torch.rand(6, n, device=device) * 2 - 1
+    angle, shear = angle * ROTATION, shear * SHEAR
+    weights = torch.zeros(n, 2, 3 + KNOTS**2, device=device)  # of the basis, for x and for y
+    weights[:, :, 0] = torch.stack([shift_x, shift_y], 1) * SHIFT
+    weights[:, 0, 1] = (1 + scale_x * SCALE) * angle.cos()
+    weights[:, 0, 2] = shear - angle.sin()
+    weights[:, 1, 1] = angle.sin()
+    weights[:, 1, 2] = (1 + scale_y * SCALE) * angle.cos()
+    if kind == "elastic":
+        weights[:, :, 3:].normal_(0, ELASTIC)
+    grid = (weights @ _displacement_basis(device)).mul_(1 / 14)  # from pixels to -1 ... 1
+    grid = grid.transpose(1, 2).reshape(n, 28, 28, 2)
+    # What lies outside an image is sampled as 0, so 0 has to mean background.
+    return F.grid_sample(images - BACKGROUND, grid, align_corners=False).add_(BACKGROUND)

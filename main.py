@@ -39,7 +39,7 @@ QUIET = partial(tqdm, disable=True)
 def train(model, dataset, optimizer, scheduler, config, epoch, progress=QUIET):
     """One epoch over all images, in an order and with noise that follow from (seed, epoch).
 
-    Gives the running averages of the epoch: loss, accuracy (a fraction).
+    Gives the running averages of the epoch: cross-entropy (alone), accuracy (a fraction).
     """
     order = torch.Generator().manual_seed(derived_seed(config["seed"], epoch, 0))
     order = torch.randperm(len(dataset), generator=order).to(dataset.data.device)
@@ -50,7 +50,9 @@ def train(model, dataset, optimizer, scheduler, config, epoch, progress=QUIET):
         images, labels = dataset[distributed.share(batch)]
         logits = model(augment(images, config["augment"]))
         # Gradients are averaged over the ranks: sum * ranks / batch is the mean over the batch.
-        loss = F.cross_entropy(logits, labels, reduction="sum")
+        loss = F.cross_entropy(
+            logits, labels, reduction="sum", label_smoothing=config["label_smoothing"]
+        )
         loss = loss * (distributed.world_size() / len(batch))
         optimizer.zero_grad()
         loss.backward()

@@ -15,8 +15,9 @@ from dataset import AUGMENTATIONS
 from model import MODELS
 
 BASELINE = {  # the published recipe
-    "epochs": 5, "batch_size": 64, "lr": 0.01, "momentum": 0.9, "nesterov": False,
-    "schedule": "constant", "weight_decay": 0.0, "dropout": 0.0, "augment": "none",
+    "epochs": 5, "batch_size": 64, "lr": 0.01, "schedule": "constant", "momentum": 0.9,
+    "nesterov": False, "dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0,
+    "augment": "none",
 }  # fmt: skip
 RECIPES = {  # what each one changes of it
     "baseline": {},
@@ -26,6 +27,7 @@ REACHES = {
     "baseline": "the published recipe",
     "regularized": "the published regularisation, with dropout that is really applied",
 }
+SHORT = {"batch_size": "batch", "weight_decay": "wd", "label_smoothing": "ls", "val_size": "val"}
 DEFAULTS = {
     "model": "lenet5", "recipe": "baseline", "hidden": 20, "seed": 0, "val_size": 0, "runs": 1,
     "device": "auto", "data_dir": "data", "data": "auto", "resume": False, "name": None,
@@ -83,6 +85,8 @@ def parse(argv, description):
         choices=["constant", "linear"])  # fmt: skip
     add("--weight-decay", "½·λ·‖w‖² in the optimiser", type=number(float, 0), metavar="λ")
     add("--dropout", "probability, after the hidden linear layers", type=number(float, 0, below=1))
+    add("--label-smoothing", "share of each target that is spread over all ten digits",
+        type=number(float, 0, below=1), metavar="ε")  # fmt: skip
     add("--hidden", "hidden units of the mlp", type=number(int, 1, 100_000), metavar="N")
     add("--augment", "deform the training images anew in each epoch", choices=AUGMENTATIONS)
     add("--seed", "of everything random", type=number(int, 0, below=2**32), metavar="N")
@@ -127,7 +131,7 @@ def run_name(config):
     for key in (*BASELINE, "hidden", "val_size", "seed"):
         value = config.get(key, usual[key])
         if value != usual[key]:
-            short = {"batch_size": "batch", "weight_decay": "wd", "val_size": "val"}.get(key, key)
+            short = SHORT.get(key, key)
             if value is False or value == "none":
                 parts.append(f"no-{key}")
             elif isinstance(value, str) or value is True:
@@ -159,6 +163,7 @@ def describe(config):
         f"momentum {config['momentum']:g}" + " (Nesterov)" * config["nesterov"],
         f"weight decay {config['weight_decay']:g}" * (config["weight_decay"] > 0),
         f"dropout {config['dropout']:g}" * (config["dropout"] > 0),
+        f"label smoothing {config['label_smoothing']:g}" * (config["label_smoothing"] > 0),
         f"{config['augment']} augmentation" * (config["augment"] != "none"),
         f"seed {config['seed']}",
     ]

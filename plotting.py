@@ -98,7 +98,7 @@ def confusion(path, title, logits, labels):
     axes.set_ylabel("true digit")
     total = counts.sum()
     axes.set_title(
-        f"{wrong.sum():,} mistakes in {total:,} images ({100 * wrong.sum() / total:.2f} %), in red; "
+        f"{wrong.sum():,} mistakes in {total:,} images ({100 * wrong.sum() / total:.2f} %) in red, "
         "right answers in grey",
         fontsize=10,
     )
@@ -116,7 +116,7 @@ def mistakes(path, title, images, logits, labels, rows=4, columns=8):
     for axes in panels:
         axes.set_axis_off()
     for axes, index in zip(panels, worst.tolist(), strict=False):
-        axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=255)
+        axes.imshow(images[index].numpy(), cmap="gray_r", vmin=0, vmax=255)
         axes.set_title(
             f"{labels[index]}, taken for {answers[index]}\n{100 * confidence[index]:.1f} % sure",
             fontsize=8.5, color=MISTAKE,
