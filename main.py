@@ -292,20 +292,15 @@ def tell_what_is_safe(config):
         tell(f"interrupted before the first epoch was saved; to start again: {command}")
 
 
-def main(argv=None):
-    """The program; gives its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a console may lack a character
-    config, options = parse(argv, __doc__)
-    silent = options.quiet or distributed.rank() > 0
-    say = (lambda *text: None) if silent else partial(print, flush=True)
+def guarded(program, *arguments):
+    """Run a program; errors that a user can cause and signals become one line and a status."""
     signals = signal.SIGINT, signal.SIGTERM
     handler = interrupt if distributed.rank() == 0 else signal.SIG_DFL
     before = {signum: signal.signal(signum, handler) for signum in signals}
     try:
-        return run(config, options, say)
+        return program(*arguments)
     except Interrupted as interrupted:
-        tell("interrupted before the training began; the same command starts again")
+        tell("interrupted; nothing that was finished is lost, the same command goes on")
         return 128 + interrupted.args[0]
     except (DataError, CheckpointError, FloatingPointError, distributed.LostRank) as error:
         why = str(error)
@@ -318,6 +313,16 @@ def main(argv=None):
         distributed.stop()
     tell(f"error: {why}")
     return 1
+
+
+def main(argv=None):
+    """The program; gives its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a console may lack a character
+    config, options = parse(argv, __doc__)
+    silent = options.quiet or distributed.rank() > 0
+    say = (lambda *text: None) if silent else partial(print, flush=True)
+    return guarded(run, config, options, say)
 
 
 def tell(line):

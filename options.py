@@ -22,10 +22,23 @@ BASELINE = {  # the published recipe
 RECIPES = {  # what each one changes of it
     "baseline": {},
     "regularized": {"dropout": 0.5, "weight_decay": 0.0001},
+    "fast": {"epochs": 1, "batch_size": 32, "lr": 0.05, "nesterov": True, "schedule": "linear"},
+    "modern": {"lr": 0.05, "nesterov": True, "schedule": "linear"},
+    "best": {
+        "epochs": 60,
+        "lr": 0.05,
+        "nesterov": True,
+        "schedule": "linear",
+        "weight_decay": 3e-4,
+        "augment": "elastic",
+    },
 }
 REACHES = {
     "baseline": "the published recipe",
     "regularized": "the published regularisation, with dropout that is really applied",
+    "fast": "1 epoch",
+    "modern": "5 epochs",
+    "best": "60 epochs",
 }
 SHORT = {"batch_size": "batch", "weight_decay": "wd", "label_smoothing": "ls", "val_size": "val"}
 DEFAULTS = {

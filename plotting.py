@@ -8,7 +8,7 @@ import io
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tarball import write_whole
 
@@ -123,4 +123,62 @@ def mistakes(path, title, images, logits, labels, rows=4, columns=8):
         )  # fmt: skip
     which = f"the {len(worst)} most confident of {len(wrong):,} mistakes" if len(wrong) else "none"
     figure.supxlabel(f"mistakes: {which} in {len(labels):,} images\n{title[1]}", fontsize=8.5)
+    save(figure, path)
+
+
+def comparison(path, title, results, published):
+    """Every experiment's test error over its seeds, and LeNet-5 beside the MLP epoch by epoch.
+
+    `results` is {experiment: {seed: history}}, `published` {experiment: (train loss, train
+    accuracy, test loss, test accuracy) or None}.
+    """
+    figure = Figure(figsize=(11, 9.5), layout="constrained")
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 0.9])
+    axes = top.subplots()
+    for row, (name, histories) in enumerate(results.items()):
+        errors = np.array([100 * (1 - h[-1]["test_accuracy"]) for h in histories.values()])
+        axes.plot(errors, np.full(len(errors), row), "o", color=TRAIN, alpha=0.35, markersize=6)
+        spread = errors.std(ddof=1) if len(errors) > 1 else 0
+        axes.errorbar(errors.mean(), row, xerr=spread, fmt="|", color="black", markersize=16,
+                      capsize=4)  # fmt: skip
+        axes.annotate(f"{errors.mean():.2f} ± {spread:.2f} %", (errors.mean(), row), (0, 13),
+                      textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
+        if published[name]:
+            axes.plot(100 - published[name][3], row, "x", color=TEST, markersize=9, mew=2)
+    axes.set_xscale("log")
+    ticks = [0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 5, 6, 8]
+    low, high = axes.get_xlim()
+    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g} %")
+    axes.set_yticks(
+        range(len(results)), [f"{name}, {len(results[name])} seeds" for name in results]
+    )
+    axes.set_ylim(len(results) - 0.4, -0.7)
+    axes.set_xlabel(
+        "test error (logarithmic axis)\ndot: one seed; bar: mean ± standard deviation; "
+        "red cross: the published single run"
+    )
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+    pair = {"lenet5": ("LeNet-5", TRAIN), "mlp": ("CustomMLP", TEST)}
+    panels = bottom.subplots(1, 2)
+    for axes, metric, scale in zip(panels, ("loss", "accuracy"), (1, 100), strict=True):
+        for name in pair.keys() & results.keys():
+            label, color = pair[name]
+            for part, style in (("train", "--"), ("test", "o-")):
+                values = [
+                    [scale * r[f"{part}_{metric}"] for r in h] for h in results[name].values()
+                ]
+                mean, epochs = np.mean(values, axis=0), np.arange(1, len(values[0]) + 1)
+                axes.plot(epochs, mean, style, color=color, markersize=4, label=f"{label}, {part}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch (mean over the seeds)")
+        axes.set_ylabel("cross-entropy loss" if metric == "loss" else "accuracy (%)")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False)
     save(figure, path)

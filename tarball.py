@@ -29,19 +29,29 @@ class DataError(Exception):
     """Data that cannot be used; its message is one line: what, why, what to do."""
 
 
-class _Member(tarfile.TarInfo):
-    """A member that remembers the name in its own header block, which has a checksum.
+class _Headers:
+    """A file as tarfile reads it: the last block is kept, and how much it may read is limited.
 
-    Long names and pax records override it from blocks that have none.
+    The last block read before a member is its own header, which has a checksum; the long names and
+    pax records that override it have none, and tarfile would gather any number of them in memory.
     """
 
-    @classmethod
-    def frombuf(cls, buf, encoding, errors):
-        member = super().frombuf(buf, encoding, errors)
-        member.header_name = member.name
-        if member.size > MAX_MEMBER_BYTES and member.type in (b"x", b"g", b"X", b"L", b"K"):
-            raise DataError("an extended header of more than 64 KiB")
-        return member
+    def __init__(self, file):
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+        self.left = MAX_MEMBER_BYTES
+
+    def read(self, size):
+        self.left -= size
+        if self.left < 0:
+            raise DataError("a member with more than 64 KiB of headers")
+        self.block = self.file.read(size)
+        return self.block
+
+    def name(self):
+        """The member's name, without folders, as its own header has it; ready for the next."""
+        self.left = MAX_MEMBER_BYTES
+        name = self.block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        return PurePosixPath(name).name
 
 
 def read_tarball(path):
@@ -52,7 +62,7 @@ def read_tarball(path):
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             images = _read_images(gzip.GzipFile(fileobj=file) if packed else file)
-    except (DataError, OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except Exception as error:  # tarfile raises whatever a crafted header makes it meet
         why = getattr(error, "strerror", None) or " ".join(str(error).split()) or "cannot be read"
         raise DataError(f"{path}: {why}; nothing of it is used, put a good copy there") from error
     numbers = sorted(images)
@@ -63,14 +73,15 @@ def read_tarball(path):
 
 def _read_images(file):
     """{number: (label, 784 bytes)} of every image in an open tar file."""
-    images, offenders = {}, []
-    with tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
+    images, offenders, headers = {}, [], _Headers(file)
+    with tarfile.open(fileobj=headers, mode="r:") as tar:
         for count, member in enumerate(tar, 1):
             if count > MAX_MEMBERS or member.offset_data + member.size > MAX_TAR_BYTES:
                 raise DataError(f"more than {MAX_MEMBERS:,} members or 1 GiB unpacked")
             tar.members.clear()  # or it keeps every one: 60,000 of them take more than the pixels
+            tar.pax_headers.clear()
             try:
-                if (match := _image_name(member)) is None:
+                if (match := _image_name(member, headers.name())) is None:
                     continue
                 number = int(match[1])
                 if number in images:
@@ -96,21 +107,21 @@ def _read_images(file):
     return images
 
 
-def _image_name(member):
+def _image_name(member, header_name):
     """The match of number and label in a member's name, None for what is skipped."""
     name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:|.*\\", member.name):
+    if name.is_absolute() or ".." in name.parts or re.match(r"(?s)[A-Za-z]:|.*\\", member.name):
         raise DataError("a path that leads out of its folder")
     if member.isdir():
         return None
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
         raise DataError("not a regular file")
-    if name.name.startswith("."):
+    if name.name.startswith(".") and header_name.startswith("."):
         return None
     match = MEMBER_NAME.fullmatch(name.name)
     if not match:
         raise DataError("not named {number}_{label}.png")
-    if PurePosixPath(member.header_name).name != name.name or "size" in member.pax_headers:
+    if header_name != name.name or "size" in member.pax_headers:
         raise DataError("a name or size kept where no checksum covers it (shorten the folder)")
     if not 1 <= member.size <= MAX_MEMBER_BYTES:
         raise DataError(f"{member.size:,} bytes instead of 1 to {MAX_MEMBER_BYTES:,}")
