@@ -45,22 +45,21 @@ def train(model, dataset, optimizer, scheduler, config, epoch, progress=QUIET):
     order = torch.randperm(len(dataset), generator=order).to(dataset.data.device)
     torch.manual_seed(derived_seed(config["seed"], epoch, 1 + distributed.rank()))
     model.train()
-    outputs, targets = [], []
+    outputs = []
     for batch in progress(order.split(config["batch_size"]), desc=f"epoch {epoch}"):
         images, labels = dataset[distributed.share(batch)]
         logits = model(augment(images, config["augment"]))
-        # Gradients are averaged over the ranks: sum * ranks / batch is the mean over the batch.
         loss = F.cross_entropy(
             logits, labels, reduction="sum", label_smoothing=config["label_smoothing"]
         )
+        # Gradients are averaged over the ranks: sum * ranks / batch is the mean over the batch.
         loss = loss * (distributed.world_size() / len(batch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step()
-        outputs.append(logits.detach())
-        targets.append(labels)
-    return score(torch.cat(outputs), torch.cat(targets))
+        outputs.append((logits.detach(), labels))
+    return score(*map(torch.cat, zip(*outputs, strict=True)))
 
 
 def test(model, dataset):
