@@ -27,7 +27,7 @@ import distributed
 from model import MODELS, build
 from tarball import write_whole
 
-MAX_BYTES = 64 * 1024**2  # of a checkpoint: one of LeNet-5 has 0.4 MB
+MAX_BYTES = 64 * 1024**2  # of a checkpoint: one of LeNet-5 has 0.4 MB, of --hidden 10000 64 MB
 NEEDED_BYTES = 20 * 1024**2  # on disk, for one run and its pictures
 KEYS = {"config", "epoch", "history", "model", "optimizer", "scheduler", "versions"}
 METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
@@ -102,6 +102,8 @@ def _verify(state):
         raise CheckpointError("its history holds a value that is not finite")
     with torch.device("meta"):  # shapes alone: the file decides the size, so allocate nothing
         weights = build(state["config"]).state_dict()
+    if sum(weight.nbytes for weight in weights.values()) > MAX_BYTES:
+        raise CheckpointError("holds a network that is too large for this project")
     momenta = [entry["momentum_buffer"] for entry in state["optimizer"]["state"].values()]
     pairs = [(weight, state["model"].get(name)) for name, weight in weights.items()]
     if momenta and momenta[0] is not None:
@@ -116,9 +118,13 @@ def _verify(state):
 
 
 def previous(folder, config, resume):
-    """The checkpoint that a run continues from, None for a new one; an error if it is another's."""
+    """The checkpoint that a run continues from, None for a new one; an error if it is another's.
+
+    The metrics are written anew from it: a kill may have come between the two.
+    """
     path = Path(folder, "checkpoint.pt")
     if not path.exists():
+        write_metrics(folder, [])
         return None
     saved = load(path)
     before, differing = saved["config"], []
@@ -132,7 +138,18 @@ def previous(folder, config, resume):
         raise CheckpointError(
             f"{folder}: holds another experiment ({'; '.join(differing)}); choose another --name"
         )
+    write_metrics(folder, saved["history"])
     return saved if resume else None
+
+
+def restore(saved, **parts):
+    """Give the model, optimizer and scheduler the state that they had."""
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+    except Exception as error:  # sound values in the form of another program, or version of torch
+        why = f"does not fit this version ({type(error).__name__}); train again under another --name"
+        raise CheckpointError(f"{saved['config']['name']}: its checkpoint {why}") from None
 
 
 def preflight(folder):

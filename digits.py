@@ -3,8 +3,8 @@
     generate("data/generated")  ->  train.tar with 60,000 digits, test.tar with 10,000
 
 Each digit is a skeleton: the path of the pen in one of several ways in which people write it.
-Its control points are moved at random, a smooth curve is laid through them, the whole is bent,
-slanted, turned and stretched, and a pen of random width follows it.  Nothing of MNIST is used but
+Its control points are moved at random, a smooth curve is laid through them, the whole is slanted,
+turned and stretched, and a trembling pen of random width follows it.  Nothing of MNIST is used but
 its published format: the longer side is 20 pixels, the centre of mass is in the middle of 28 x 28.
 """
 
@@ -21,7 +21,12 @@ from tarball import write_tarball
 # Points of a skeleton with the same coordinates stay together when they are moved at random.
 SKELETONS = {
     0: [
+        "55,30 50,4 20,20 6,55 25,92 60,96 90,65 85,25 55,2 30,10",
+        "30,24 40,4 70,4 94,36 84,80 50,100 14,84 6,46 26,12 60,6 80,20",
+        *["50,0 26,8 12,28 8,50 12,72 26,92 50,100 74,92 88,72 92,50 88,28 74,8 50,0"] * 2,
+        *["68,2 45,8 25,32 16,60 20,88 38,98 62,88 80,62 84,35 80,10 68,2"] * 2,
         "50,0 22,14 12,50 22,86 50,100 78,86 88,50 78,14 50,0",
+        *["88,2 60,10 34,36 16,66 12,92 24,100 50,88 74,58 90,26 88,2"] * 2,
         "62,4 35,5 15,40 20,82 50,100 80,80 86,40 70,10 48,2 36,16",
         "58,0 27,18 15,58 33,96 63,92 85,55 77,15 45,6",
         "70,0 40,15 22,55 25,90 45,100 65,80 78,40 75,10 60,4",
@@ -30,7 +35,7 @@ SKELETONS = {
         "45,0 20,30 16,70 40,100 72,86 84,45 66,10 45,0",
     ],
     1: [
-        "50,0 50,50 50,100",
+        *["50,0 50,100"] * 5,
         "50,0 50,50 50,100",
         "54,0 48,50 50,100",
         "28,24 52,0 52,0 52,50 52,100",
@@ -39,6 +44,7 @@ SKELETONS = {
         "50,0 50,50 50,100 / 26,100 50,100 76,100",
     ],
     2: [
+        "10,36 24,8 60,2 76,24 60,62 24,98 6,88 20,74 50,82 100,90",
         "15,22 40,0 75,12 75,40 45,72 10,98 10,98 45,98 90,98",
         "15,20 45,0 76,15 72,45 45,78 20,98 8,86 25,75 50,86 75,98 95,90",
         "12,18 40,0 70,12 70,45 42,82 18,98 6,84 24,70 55,80 95,82",
@@ -50,6 +56,9 @@ SKELETONS = {
         "20,20 45,0 70,15 65,45 40,75 22,92 10,100 20,78 45,86 80,100",
     ],
     3: [
+        "10,30 26,4 66,0 80,20 46,44 46,44 84,54 82,88 46,100 16,94 10,78",
+        "20,6 62,2 74,20 44,38 44,38 70,48 68,80 30,100",
+        "10,16 40,0 70,14 56,44 56,44 84,60 70,94 20,94",
         "15,12 45,0 78,12 74,36 42,48 42,48 80,58 85,82 50,100 12,88",
         "15,8 50,0 76,18 60,42 38,48 60,50 82,72 62,97 15,95",
         "15,15 42,0 72,12 70,35 48,50 38,46 50,44 78,60 78,86 45,100 12,86",
@@ -72,6 +81,10 @@ SKELETONS = {
         "40,0 22,28 10,60 10,60 50,58 90,52 / 58,34 54,70 52,100",
     ],
     5: [
+        "84,4 40,6 30,40 30,40 62,36 84,62 66,96 24,98 10,78",
+        "70,6 36,4 28,36 28,36 60,34 74,62 56,96 30,94 16,76",
+        "92,0 60,8 40,20 38,40 58,60 54,84 20,98",
+        "24,14 18,50 18,50 54,44 66,66 48,92 10,100 / 26,12 60,4 100,0",
         "25,4 22,24 20,44 20,44 55,38 82,62 68,94 12,96 / 25,4 55,4 86,2",
         "85,3 55,4 28,5 28,5 25,25 20,45 20,45 55,40 80,62 66,94 15,95",
         "85,5 45,4 24,26 45,46 74,62 68,90 40,100 12,92",
@@ -83,17 +96,22 @@ SKELETONS = {
         "92,6 46,6 34,24 28,42 52,44 66,62 56,86 28,98 4,94",
     ],
     6: [
+        "20,0 12,60 30,98 64,94 70,70 48,62 28,92",
+        "50,0 30,40 24,84 48,100 80,86 84,62 58,60 32,90",
         "70,0 38,25 16,65 32,98 65,95 82,72 60,55 30,64 20,80",
         "55,0 28,30 18,70 35,98 66,94 75,70 50,58 24,72",
         "80,4 45,12 18,45 18,85 50,100 80,80 72,55 40,55 20,76",
         "45,0 28,40 26,80 45,100 68,88 68,68 46,62 28,80",
-        "60,0 35,20 20,55 22,88 50,100 75,88 72,66 48,66 36,84 44,98",
         "90,0 55,20 25,55 15,85 35,100 60,88 62,70 42,68 18,84",
         "28,0 20,50 26,90 54,100 76,80 60,60 24,76",
-        "60,0 25,25 8,65 28,98 72,96 92,64 64,40 30,50 14,74",
+        "66,0 28,25 12,62 26,98 64,98 82,72 60,54 32,62 18,80",
         "80,0 50,26 30,64 30,92 48,100 64,86 54,72 32,82",
     ],
     7: [
+        "10,12 30,4 84,6 60,50 40,100 / 40,58 84,54",
+        "8,40 18,10 18,10 50,6 86,0 86,0 66,50 50,100",
+        "0,20 40,4 90,6 96,20 76,50 56,76",
+        "10,10 82,4 82,4 46,100 / 24,60 74,54",
         "10,8 45,6 85,4 85,4 62,48 45,100",
         "10,8 45,6 85,4 85,4 62,48 45,100 / 35,52 62,50 90,48",
         "12,22 14,4 14,4 50,6 84,4 84,4 60,50 48,100",
@@ -107,6 +125,7 @@ SKELETONS = {
         "10,16 30,4 66,2 82,14 76,45 64,100",
     ],
     8: [
+        "66,20 46,2 30,22 50,42 82,70 56,98 18,80 48,42 64,22 60,10",
         "72,12 45,0 22,18 45,45 75,68 68,94 40,100 20,82 38,54 66,34 78,14 70,4",
         "50,48 24,30 26,8 50,0 74,8 76,30 50,48 22,66 20,90 50,100 80,90 78,66 50,48",
         "80,8 50,0 26,18 48,46 70,70 60,96 32,98 26,76 50,48 82,10",
@@ -118,6 +137,8 @@ SKELETONS = {
         "62,0 40,12 40,34 58,50 66,76 50,100 32,90 36,64 62,42 74,20 62,0",
     ],
     9: [
+        "80,2 54,6 30,24 40,40 70,32 76,22 66,60 46,100",
+        "80,20 50,2 14,18 12,50 42,60 76,30 84,6 84,6 82,56 84,100",
         "78,14 50,0 22,18 28,44 60,44 78,14 78,14 76,55 70,100",
         "72,8 42,4 20,28 35,50 65,38 76,8 76,8 72,55 50,88 20,98",
         "70,20 48,2 22,22 30,48 56,42 72,16 72,16 66,60 56,100",
@@ -135,11 +156,17 @@ SKELETONS = {
 SIDE, BOX = 28, 20  # pixels: the picture, and the longer side of the digit in it
 SEGMENTS = 88  # short pieces that every pen path is cut into
 CHUNK = 256  # digits drawn at a time: their temporaries stay in the processor's cache
-SHAKE = 0.08  # movement of each control point (all of these: standard deviations)
-BEND, SLANT, TURN, STRETCH = 0.06, 0.25, 0.12, 0.2
-NEAT, FREQ, SHARP, PRESS = 0.0, 3.6, 1.3, 0.3
-LEAN = 0.12  # most people write leaning to the right
-PEN, PEN_SPREAD = 1.25, 0.35  # pixels from the middle of a stroke to its edge; log-normal spread
+
+# How much digits differ: standard deviations, the first two in sides of the skeleton's square.
+SHAKE = 0.055  # of each control point by itself
+WARP, REACH = 0.065, 0.35  # of all points together, those nearer than REACH much alike
+CARE = 0.6  # from 0.4 to 1.6 times as much of both: people write more or less carefully
+LEAN, SLANT, TURN, STRETCH = 0.12, 0.25, 0.12, 0.2  # most people lean to the right by LEAN
+PEN, PEN_SPREAD = 1.25, 0.4  # pixels from the middle of a stroke to its edge; log-normal spread
+THINNEST, THICKEST = 0.7, 3.4  # pixels, likewise
+INK = 210  # square pixels: a pen is no thicker than leaves this much, or loops would fill
+KNOTS, TREMOR, PRESSURE = 16, 0.45, 0.28  # the pen's wobble (pixels) and change of width (log)
+SHARPNESS = 1.4  # how steep the edge of a stroke is
 
 
 def curve(strokes):
@@ -154,8 +181,12 @@ def curve(strokes):
     for stroke, count in zip(strokes, np.diff(cuts), strict=True):
         rows = np.zeros((len(stroke), len(points)))
         rows[range(len(stroke)), [points.index(point) for point in stroke]] = 1
-        # Beyond its ends a stroke goes on as it came.
-        rows = np.concatenate([[2 * rows[0] - rows[1]], rows, [2 * rows[-1] - rows[-2]]])
+        # A closed stroke goes round again; beyond its ends an open one goes on as it came.
+        if stroke[0] == stroke[-1]:
+            before, after = rows[-2], rows[1]
+        else:
+            before, after = 2 * rows[0] - rows[1], 2 * rows[-1] - rows[-2]
+        rows = np.stack([before, *rows, after])
         reach = np.cumsum([0, *map(math.dist, stroke, stroke[1:])])
         where = np.interp(np.linspace(0, reach[-1], count + 1), reach, range(len(stroke)))
         i = np.minimum(where.astype(int), len(stroke) - 2)
@@ -175,21 +206,21 @@ def parse(skeleton):
     ]
 
 
+def normal(random, *shape):
+    """Standard normal numbers as a float32 tensor."""
+    return torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
+
+
 def write(points, matrix, count, random):
     """`count` different pen paths of one skeleton: ends of segments, count x 2 x SEGMENTS x 2."""
-
-    def normal(*shape):
-        return torch.from_numpy(random.standard_normal((count, *shape), dtype=np.float32))
-
-    wild = 1 + NEAT * torch.from_numpy(random.uniform(-1, 1, (count, 1, 1)).astype(np.float32))
-    points = points - 0.5 + SHAKE * wild * normal(len(points), 2)
-    path = torch.einsum("esk,nkc->nesc", matrix, points)
-    for _ in range(2):
-        wave = FREQ * (path @ normal(2, 1)[:, None]) + 3 * normal(1, 1, 1)
-        path = path + BEND * normal(1, 1, 2) * torch.sin(wave)
-    slant, turn, stretch = LEAN + SLANT * normal(), TURN * normal(), torch.exp(STRETCH * normal())
+    alike = torch.exp(-0.5 * (torch.cdist(points, points) / REACH) ** 2)
+    covariance = WARP**2 * alike + SHAKE**2 * torch.eye(len(points))
+    moves = torch.linalg.cholesky(covariance) @ normal(random, count, len(points), 2)
+    care = torch.from_numpy(random.uniform(1 - CARE, 1 + CARE, (count, 1, 1))).float()
+    path = torch.einsum("esk,nkc->nesc", matrix, points + care * moves)
+    slant, turn, stretch = normal(random, 3, count) * torch.tensor([[SLANT], [TURN], [STRETCH]])
     cos, sin = torch.cos(turn), torch.sin(turn)
-    shear = torch.stack([stretch, torch.zeros(count), -slant, torch.ones(count)], 1)
+    shear = torch.stack([stretch.exp(), torch.zeros(count), -LEAN - slant, torch.ones(count)], 1)
     rotate = torch.stack([cos, sin, -sin, cos], 1)
     return path @ (shear.view(-1, 1, 2, 2) @ rotate.view(-1, 1, 2, 2))
 
@@ -201,27 +232,34 @@ def rasterise(path, random):
     y, so that one matrix product adds up all the blots of a picture.
     """
     count = len(path)
-    pen = torch.from_numpy(np.exp(random.normal(np.log(PEN), PEN_SPREAD, count))).float()
-    pen = pen.clamp(0.7, 3)[:, None]
-    low, high = path.amin((1, 2)), path.amax((1, 2))
-    scale = (BOX - 1.6 * pen) / (high - low).amax(1, keepdim=True)
-    path = (path - low[:, None, None]) * scale[:, None, None] + 0.8 * pen[:, None, None]
-    middle = path.mean(1)
-    length = (path[:, 1] - path[:, 0]).norm(dim=2)
-    mass = (middle * length[..., None]).sum(1) / length.sum(1, keepdim=True)
-    # MNIST's boxes were moved by whole pixels.
-    middle = middle + torch.round(SIDE / 2 - mass)[:, None]
-    phase, waves, depth = torch.from_numpy(random.random((3, count, 1), dtype=np.float32))
-    along = torch.linspace(0, 1, SEGMENTS)
-    press = 1 + PRESS * depth * torch.sin(6.28 * (phase + along * (0.5 + 1.5 * waves)))
-    spread = pen * press / 1.18  # at one pen's width from the middle the Gaussian is at a half
-    pixels = torch.arange(SIDE) + 0.5
-    blots = middle[..., None] - pixels  # N x SEGMENTS x 2 x 28
-    blots = blots.square_().mul_(-0.5 / spread.square()[..., None, None]).exp_()
+    path = path * (BOX / (path.amax((1, 2)) - path.amin((1, 2))).amax(1).view(-1, 1, 1, 1))
+    middle, step = path.mean(1), path[:, 1] - path[:, 0]  # N x SEGMENTS x 2
+    length = step.norm(dim=2, keepdim=True)
+    pen = PEN * torch.exp(PEN_SPREAD * normal(random, count, 1, 1))
+    pen = torch.minimum(pen, INK / 2 / length.sum(1, keepdim=True)).clamp(THINNEST, THICKEST)
+
+    # Tremor and pressure are random at KNOTS along the path and change evenly between them.
+    along, knots = torch.linspace(0, KNOTS - 1, SEGMENTS), torch.arange(KNOTS)
+    between = (1 - (along[:, None] - knots).abs()).clamp(min=0)  # SEGMENTS x KNOTS
+    middle = middle + TREMOR * (between @ normal(random, count, KNOTS, 2))
+    width = pen * torch.exp(PRESSURE * (between @ normal(random, count, KNOTS, 1)))
+
+    # A stroke is as wide as the pen across its direction and ends where its path ends.
+    reach = width * step.flip(2).abs() / length
+    low, high = (middle - reach).amin(1, keepdim=True), (middle + reach).amax(1, keepdim=True)
+    scale = BOX / (high - low).amax(2, keepdim=True)
+    middle = (middle - low) * scale
+    mass = (middle * length).sum(1, keepdim=True) / length.sum(1, keepdim=True)
+    middle = middle + torch.round(SIDE / 2 - mass)  # MNIST's boxes were moved by whole pixels
+
+    spread = width * scale / 1.18  # at one width from the middle the Gaussian is at a half
+    blots = middle[..., None] - (torch.arange(SIDE) + 0.5)  # N x SEGMENTS x 2 x 28
+    blots = blots.square_().mul_(-0.5 / spread.square()[..., None]).exp_()
     x, y = blots.unbind(2)
-    ink = (y * (length / spread / 2.5066)[..., None]).transpose(1, 2) @ x
-    gain = (SHARP * pen).clamp(min=1)[..., None]
-    return ink.sub_(0.5).mul_(gain).add_(0.5).clamp_(0, 1)
+    weight = length * scale / (spread * math.sqrt(2 * math.pi))  # a long stroke's middle is 1
+    ink = (y * weight).transpose(1, 2) @ x
+    contrast = (SHARPNESS * pen * scale).clamp(min=1)
+    return ink.sub_(0.5).mul_(contrast).add_(0.5).clamp_(0, 1)
 
 
 def draw(count, seed):

@@ -24,15 +24,10 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import digits
+from dataset import SHA256
 from tarball import DataError, find_tarball, write_tarball
 
 SPLITS = {"train": "train", "test": "t10k"}  # our name of each: MNIST's
-SHA256 = {  # of the unpacked files, as published
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
 LIMIT = 50_000_000  # bytes, packed or unpacked: the largest file has 47,040,016
 ADVICE = "put train.tar and test.tar, or the four IDX files, into {root}, or try again later"
 PATIENCE = {"auto": 20, "mnist": 120}  # seconds in all, an equal share for each failing attempt
@@ -196,13 +191,15 @@ def fetch(url, seconds, speed):
         bar = {"desc": url.rpartition("/")[2], "unit": "B", "unit_scale": True, "leave": False}
         try:
             request = Request(url, headers={"User-Agent": "lenet5-mnist"})
-            with urlopen(request, timeout=seconds) as response:
-                with tqdm(total=response.length, disable=None, **bar) as progress:
-                    while not abandoned.is_set() and (piece := response.read1(1 << 16)):
-                        body.extend(piece)
-                        progress.update(len(piece))
-                        if len(body) > LIMIT:
-                            raise ValueError(f"more than {LIMIT:,} bytes")
+            with (
+                urlopen(request, timeout=seconds) as response,
+                tqdm(total=response.length, disable=None, **bar) as progress,
+            ):
+                while not abandoned.is_set() and (piece := response.read1(1 << 16)):
+                    body.extend(piece)
+                    progress.update(len(piece))
+                    if len(body) > LIMIT:
+                        raise ValueError(f"more than {LIMIT:,} bytes")
         except Exception as error:  # urllib, http, ssl and socket have a dozen unrelated ones
             errors.append(error)
 

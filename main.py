@@ -120,7 +120,6 @@ def fit(config, train_set, test_set, device, resume=False, say=print, progress=Q
     saved = distributed.from_rank_0(lambda: checkpoint.previous(folder, config, resume))
     if distributed.rank() == 0:
         checkpoint.write_config(folder, config)
-        checkpoint.write_metrics(folder, saved["history"] if saved else [])
     torch.manual_seed(derived_seed(config["seed"], 0))
     model = build(config).to(device)
     optimizer = torch.optim.SGD(
@@ -132,9 +131,7 @@ def fit(config, train_set, test_set, device, resume=False, say=print, progress=Q
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     history = saved["history"] if saved else []
     if saved:
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scheduler.load_state_dict(saved["scheduler"])
+        checkpoint.restore(saved, model=model, optimizer=optimizer, scheduler=scheduler)
     parallel = distributed.wrap(model)
     evaluated = "val" if config["val_size"] else "test"
     say(f"epoch  train loss  train acc  {evaluated:>4} loss  {evaluated:>4} acc        lr  seconds")
@@ -178,9 +175,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 def interrupt(signum, frame):
-    """Stop in an orderly way; the same signal again ends the process at once."""
+    """Stop in an orderly way; a second signal ends the process at once."""
     again = signal.SIG_DFL if distributed.world_size() == 1 else signal.SIG_IGN  # torchrun repeats
-    signal.signal(signum, again)
+    for either in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(either, again)
     raise Interrupted(signum)
 
 
@@ -230,14 +228,14 @@ def run(config, options, say):
         for one in configs:
             say("\n" + "\n".join((one["name"], *describe(one))))
             folder = RUNS / one["name"]
-            resume = options.resume and (one is configs[0] or folder.exists())
+            resume = options.resume and (one is configs[0] or one in saved(configs))
             with distributed.noticing_lost_ranks(), checkpoint.only_user(folder, resume):
                 fit(one, train_set, test_set, options.device, resume, say, bar)
         draw_and_tell(configs, test_set, options.device, say, start)
     except Interrupted as interrupted:
-        tell_what_is_safe(one)
-        begun = [one for one in configs if (RUNS / one["name"] / "checkpoint.pt").exists()]
-        draw_and_tell(begun, test_set, options.device, say, start)
+        safe = saved(configs[: configs.index(one) + 1])
+        tell_what_is_safe(safe)
+        draw_and_tell(safe, test_set, options.device, say, start)
         return 128 + interrupted.args[0]
     return 0
 
@@ -248,13 +246,13 @@ def draw_and_tell(configs, test_set, device, say, start):
         return
     import plotting  # late: matplotlib takes 0.3 s
 
-    saved = [checkpoint.load(RUNS / one["name"] / "checkpoint.pt") for one in configs]
-    config, histories = saved[0]["config"], [one["history"] for one in saved]
+    states = [checkpoint.load(RUNS / one["name"] / "checkpoint.pt") for one in configs]
+    config, histories = states[0]["config"], [one["history"] for one in states]
     model = build(config).to(device)
-    model.load_state_dict(saved[0]["model"])
+    model.load_state_dict(states[0]["model"])
     logits = predict(model, test_set, torch.arange(len(test_set), device=device)).cpu()
     images, labels = test_set.data.cpu(), test_set.targets.cpu()
-    several = f"_runs{len(saved)}" if len(saved) > 1 else ""
+    several = f"_runs{len(states)}" if len(states) > 1 else ""
     stem, title = f"{config['name']}{several}", describe(config)
     pictures = [PLOTS / f"{stem}_{what}.png" for what in ("curves", "confusion", "mistakes")]
     evaluated = "validation" if config["val_size"] else "test"
@@ -263,8 +261,9 @@ def draw_and_tell(configs, test_set, device, say, start):
     plotting.mistakes(pictures[2], title, images, logits, labels)
 
     say()
-    for one in saved:
+    for one in states:
         folder = RUNS / one["config"]["name"]
+        checkpoint.write_metrics(folder, one["history"])  # an interrupt may have prevented it
         say(f"{folder}: config.json, metrics.csv, checkpoint.pt")
     for path in pictures:
         say(path)
@@ -280,11 +279,16 @@ def draw_and_tell(configs, test_set, device, say, start):
     )
 
 
-def tell_what_is_safe(config):
-    """Which epoch an interrupted run has on disk, and the command that continues it."""
-    path = RUNS / config["name"] / "checkpoint.pt"
+def saved(configs):
+    """Those of some runs that have a checkpoint."""
+    return [one for one in configs if (RUNS / one["name"] / "checkpoint.pt").exists()]
+
+
+def tell_what_is_safe(configs):
+    """Which epoch is on disk of the last of some interrupted runs; the command that continues."""
     command = "python " + shlex.join(arg for arg in sys.argv if arg != "--resume")
-    if path.exists():
+    if configs:
+        path = RUNS / configs[-1]["name"] / "checkpoint.pt"
         epoch = checkpoint.load(path)["epoch"]
         tell(f"interrupted: epoch {epoch} is safe in {path}; to continue: {command} --resume")
     else:

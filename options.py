@@ -100,7 +100,7 @@ def parse(argv, description):
     add("--dropout", "probability, after the hidden linear layers", type=number(float, 0, below=1))
     add("--label-smoothing", "share of each target that is spread over all ten digits",
         type=number(float, 0, below=1), metavar="ε")  # fmt: skip
-    add("--hidden", "hidden units of the mlp", type=number(int, 1, 100_000), metavar="N")
+    add("--hidden", "hidden units of the mlp", type=number(int, 1, 10_001), metavar="N")
     add("--augment", "deform the training images anew in each epoch", choices=AUGMENTATIONS)
     add("--seed", "of everything random", type=number(int, 0, below=2**32), metavar="N")
     add("--runs", "train with N seeds from --seed on, mean and spread at the end",
