@@ -267,14 +267,19 @@ def draw(count, seed):
     random = np.random.default_rng(seed)
     labels = random.permutation(count) % 10
     images = torch.empty(count, SIDE, SIDE, dtype=torch.uint8)
-    for digit, skeletons in SKELETONS.items():
-        where = np.flatnonzero(labels == digit)
-        styles = random.integers(len(skeletons), size=len(where))
-        for style, skeleton in enumerate(skeletons):
-            points, matrix = (torch.from_numpy(a).float() for a in curve(parse(skeleton)))
-            for part in torch.from_numpy(where[styles == style]).split(CHUNK):
-                pictures = rasterise(write(points, matrix, len(part), random), random)
-                images[part] = pictures.mul_(255).round_().to(torch.uint8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # operations so small lose more by waiting for other threads
+    try:
+        for digit, skeletons in SKELETONS.items():
+            where = np.flatnonzero(labels == digit)
+            styles = random.integers(len(skeletons), size=len(where))
+            for style, skeleton in enumerate(skeletons):
+                points, matrix = (torch.from_numpy(a).float() for a in curve(parse(skeleton)))
+                for part in torch.from_numpy(where[styles == style]).split(CHUNK):
+                    pictures = rasterise(write(points, matrix, len(part), random), random)
+                    images[part] = pictures.mul_(255).round_().to(torch.uint8)
+    finally:
+        torch.set_num_threads(threads)
     return images, torch.from_numpy(labels)
 
 
