@@ -148,7 +148,9 @@ def restore(saved, **parts):
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     except Exception as error:  # sound values in the form of another program, or version of torch
-        why = f"does not fit this version ({type(error).__name__}); train again under another --name"
+        why = (
+            f"does not fit this version ({type(error).__name__}); train again under another --name"
+        )
         raise CheckpointError(f"{saved['config']['name']}: its checkpoint {why}") from None
 
 

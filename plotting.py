@@ -147,7 +147,7 @@ def comparison(path, title, results, published):
         if published[name]:
             axes.plot(100 - published[name][3], row, "x", color=TEST, markersize=9, mew=2)
     axes.set_xscale("log")
-    ticks = [0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 5, 6, 8]
+    ticks = [0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50]
     low, high = axes.get_xlim()
     axes.set_xticks([tick for tick in ticks if low <= tick <= high])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -181,4 +181,16 @@ def comparison(path, title, results, published):
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
             axes.legend(frameon=False)
+    save(figure, path)
+
+
+def sheet(path, images, columns=25):
+    """Images (uint8, N x 28 x 28) in rows, as one picture of dark digits on white."""
+    rows = len(images) // columns
+    grid = images[: rows * columns].view(rows, columns, 28, 28).transpose(1, 2)
+    pixels = 255 - grid.reshape(rows * 28, columns * 28).numpy()
+    figure = Figure(figsize=(columns * 0.4, rows * 0.4), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    axes.set_axis_off()
     save(figure, path)

@@ -17,7 +17,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 import checkpoint
+import download
 import main
+from dataset import MNIST
 from model import build
 from options import Parser, number, parse, run_name
 from tarball import write_whole
@@ -31,6 +33,7 @@ EXPERIMENTS = {
     "fast": ("--recipe fast", 10, None),
     "modern": ("--recipe modern", 10, None),
     "best": ("--recipe best", 5, None),
+    "generated": ("--model lenet5", 3, None),  # trained on generated digits, tested on MNIST
 }
 PAIRS = [  # (experiment, against, what the difference is)
     ("regularized", "lenet5", "real dropout and weight decay, against the baseline"),
@@ -43,27 +46,30 @@ T95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.
 START, END = "<!-- results: written by reproduce.py -->", "<!-- end of results -->"
 
 
-def train_all(runs, train_set, test_set, device):
+def train_all(runs, train_sets, test_set, device):
     """Train what is not finished yet, with one progress bar over the whole."""
-    configs = [config for several in runs.values() for config in several]
-    with tqdm(total=sum(c["epochs"] for c in configs), unit="epoch", disable=None) as bar:
+    total = sum(config["epochs"] for configs in runs.values() for config in configs)
+    with tqdm(total=total, unit="epoch", disable=None) as bar:
 
         def counted(batches, desc):
             yield from batches
             bar.update()
 
-        planned = 0
-        for config in configs:
+        def train(config, train_set):
             bar.set_description(config["name"])
             folder = main.RUNS / config["name"]
             resume = (folder / "checkpoint.pt").exists()
+            planned = bar.n + config["epochs"]
             with checkpoint.only_user(folder, resume):
                 history = main.fit(
                     config, train_set, test_set, device, resume, lambda line: None, counted
                 )
-            planned += config["epochs"]
-            bar.update(planned - bar.n)  # also what was finished before
+            bar.update(planned - bar.n)  # for the epochs that were there before
             bar.write(f"{config['name']}: {100 * history[-1]['test_accuracy']:.2f} %")
+
+        for name, configs in runs.items():
+            for config in configs:
+                train(config, train_sets[config["data"]])
 
 
 def finished(runs):
@@ -134,8 +140,9 @@ def report(runs, results, data):
         count = sum(p.numel() for p in build(runs[name][0]).parameters())
         accuracy = last(histories, "test_accuracy", 100)
         seconds = statistics.median(sum(row["seconds"] for row in h) for h in histories.values())
+        note = ", trained on generated digits" if name == "generated" else ""
         lines.append(
-            f"| {name} | `python main.py {command}` | {count:,} | "
+            f"| {name} | `python main.py {command}`{note} | {count:,} | "
             f"{f'{published[3]:.2f}' if published else '–'} | {mean_sd(accuracy, 2)} | "
             f"{min(accuracy):.2f} to {max(accuracy):.2f} | {len(histories)} | {seconds:.0f} s |"
         )
@@ -168,13 +175,23 @@ def run(options):
     base, defaults = parse(["--device", options.device], "")
     options.device, options.data = defaults.device, defaults.data
     train_set, test_set = main.load_data(base, options, print)
-    runs = {}
+    train_sets, runs = {base["data"]: train_set}, {}
     for name, (command, seeds, _) in EXPERIMENTS.items():
         config = parse(command.split(), "")[0] | {key: base[key] for key in ("data", "digests")}
         several = [config | {"seed": seed} for seed in range(options.seeds or seeds)]
         runs[name] = [config | {"name": run_name(config)} for config in several]
-    chosen = {name: runs[name] for name in options.only}
-    train_all(chosen, train_set, test_set, options.device)
+    drawn = Path(options.data_dir, "generated", "train.tar")
+    if base["data"] == "mnist" and ("generated" in options.only or drawn.exists()):
+        digits = MNIST(download.ensure(options.data_dir, "generated"))
+        train_sets["generated"] = digits.to(options.device)
+        for config in runs["generated"]:
+            config |= {"data": "generated", "digests": digits.digests + test_set.digests}
+            config["name"] = run_name(config) + "_tested_on_mnist"
+        plotting.sheet(main.PLOTS / "generated_digits.png", digits.data[:200])
+    else:
+        del runs["generated"]
+    chosen = {name: runs[name] for name in options.only if name in runs}
+    train_all(chosen, train_sets, test_set, options.device)
 
     genuine = train_set.published and test_set.published
     data = "MNIST" if genuine else "digits that are NOT the published MNIST"
