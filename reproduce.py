@@ -67,7 +67,7 @@ def train_all(runs, train_sets, test_set, device):
             bar.update(planned - bar.n)  # for the epochs that were there before
             bar.write(f"{config['name']}: {100 * history[-1]['test_accuracy']:.2f} %")
 
-        for name, configs in runs.items():
+        for configs in runs.values():
             for config in configs:
                 train(config, train_sets[config["data"]])
 

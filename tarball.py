@@ -112,6 +112,8 @@ def _image_name(member, header_name):
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or re.match(r"(?s)[A-Za-z]:|.*\\", member.name):
         raise DataError("a path that leads out of its folder")
+    if "size" in member.pax_headers:
+        raise DataError("a size kept where no checksum covers it")
     if member.isdir():
         return None
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
@@ -121,8 +123,8 @@ def _image_name(member, header_name):
     match = MEMBER_NAME.fullmatch(name.name)
     if not match:
         raise DataError("not named {number}_{label}.png")
-    if header_name != name.name or "size" in member.pax_headers:
-        raise DataError("a name or size kept where no checksum covers it (shorten the folder)")
+    if header_name != name.name:
+        raise DataError("a name kept where no checksum covers it (shorten the folder)")
     if not 1 <= member.size <= MAX_MEMBER_BYTES:
         raise DataError(f"{member.size:,} bytes instead of 1 to {MAX_MEMBER_BYTES:,}")
     return match

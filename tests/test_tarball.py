@@ -247,6 +247,13 @@ def test_a_missing_file_and_a_directory_are_refused(tmp_path):
             read_tarball(tmp_path / name)
 
 
+def test_a_skipped_member_cannot_swallow_an_image(read):
+    for kind in (tarfile.REGTYPE, tarfile.DIRTYPE):
+        image = member("a/00000_0.png", png())
+        with pytest.raises(DataError, match="a size kept"):
+            read(tar(pax(".a", kind=kind, size=str(len(image))), image, GOOD))
+
+
 # Names and kinds of members
 
 
@@ -275,7 +282,9 @@ def verdict(name, kind):
 
 KINDS = [tarfile.REGTYPE] * 4 + [bytes([kind]) for kind in b"\x001234567DMVZ?"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-FOLDERS = st.sampled_from(["", "a/", "./", "a/./b//", ".a/", "../", "a/../", "/", "//s/", "C:/"])
+FOLDERS = st.sampled_from(
+    ["", "a/", "./", "a/./b//", ".a/", "../", "a/../", "/", "//s/", "C:/", "a\n\\/"]
+)
 NUMBERS = st.sampled_from(
     ["7", "00007", "123456789", "1234567890", "٣", "1_0", "-1", "+1", " 1", ""]
 )
@@ -332,11 +341,12 @@ def old_gnu_sparse(extended):
     return bytes(header)
 
 
-SPARSE_1_0 = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "1_1.png"}
+SPARSE_1_0 = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+SPARSE_1_0 |= {"GNU.sparse.name": "1_1.png", "GNU.sparse.realsize": str(len(png()))}
 SPARSE = {
     "old GNU": old_gnu_sparse(0),
     "old GNU, cut off": old_gnu_sparse(1)[:512],
-    "pax 0.1": pax("1_1.png", png(), **{"GNU.sparse.map": "0,784", "GNU.sparse.size": "784"}),
+    "pax 0.1": pax("1_1.png", png(), **{"GNU.sparse.map": f"0,{len(png())}"}),
     "pax 0.1, nonsense": pax("1_1.png", png(), **{"GNU.sparse.map": "a,b"}),
     "pax 1.0": pax("1_1.png", b"1\n0\n784\n".ljust(512, b"\0") + png(), **SPARSE_1_0),
     "pax 1.0, nonsense": pax("1_1.png", b"x" * 512, **SPARSE_1_0),
@@ -346,7 +356,7 @@ SPARSE = {
 @pytest.mark.parametrize("name", SPARSE)
 def test_sparse_members_are_refused(read, name):
     end = b"" if "cut" in name else END
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="" if "," in name else "not a regular file: '1_1.png'"):
         read(tar(GOOD, SPARSE[name], end=end))
 
 
