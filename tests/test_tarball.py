@@ -280,11 +280,12 @@ def verdict(name, kind):
     return "image" if image and rest[1:] == ".png" and number != "123456789" else "refused"
 
 
-KINDS = [tarfile.REGTYPE] * 4 + [bytes([kind]) for kind in b"\x001234567DMVZ?"]
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-FOLDERS = st.sampled_from(
-    ["", "a/", "./", "a/./b//", ".a/", "../", "a/../", "/", "//s/", "C:/", "a\n\\/"]
+KINDS = (
+    [tarfile.REGTYPE] * 20 + [tarfile.DIRTYPE] * 4 + [bytes([kind]) for kind in b"\x001234567DMVZ?"]
 )
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+HARMLESS = ["", "a/", "./", "a/./b//", ".a/", "é/"]
+FOLDERS = st.sampled_from(HARMLESS * 3 + ["../", "a/../", "/", "//s/", "C:/", "a\n\\/"])
 NUMBERS = st.sampled_from(
     ["7", "00007", "123456789", "1234567890", "٣", "1_0", "-1", "+1", " 1", ""]
 )
@@ -292,7 +293,7 @@ ENDS = st.sampled_from(
     ["_7.png", "_10.png", "_٣.png", "_.png", "_7.PNG", "_7.png\n", "_7.png/", ".png"]
 )
 NAMES = st.one_of(
-    st.builds("{}{}_{}.png".format, FOLDERS, st.integers(0, 10**10), st.integers(0, 11)),
+    st.builds("{}{}_{}.png".format, FOLDERS, st.integers(0, 10**9), st.integers(0, 11)),
     st.builds("{}{}{}".format, FOLDERS, NUMBERS, ENDS),
     st.builds(
         "{}{}7_7.png".format, FOLDERS, st.sampled_from([".", "._", "..", "a\\", "\x1b[2J", "\n"])
@@ -356,7 +357,7 @@ SPARSE = {
 @pytest.mark.parametrize("name", SPARSE)
 def test_sparse_members_are_refused(read, name):
     end = b"" if "cut" in name else END
-    with pytest.raises(DataError, match="" if "," in name else "not a regular file: '1_1.png'"):
+    with pytest.raises(DataError, match=None if "," in name else "not a regular file: '1_1.png'"):
         read(tar(GOOD, SPARSE[name], end=end))
 
 
