@@ -228,12 +228,12 @@ def run(config, options, say):
         for one in configs:
             say("\n" + "\n".join((one["name"], *describe(one))))
             folder = RUNS / one["name"]
-            resume = options.resume and (one is configs[0] or one in saved(configs))
+            resume = options.resume and (one is configs[0] or one in on_disk(configs))
             with distributed.noticing_lost_ranks(), checkpoint.only_user(folder, resume):
                 fit(one, train_set, test_set, options.device, resume, say, bar)
         draw_and_tell(configs, test_set, options.device, say, start)
     except Interrupted as interrupted:
-        safe = saved(configs[: configs.index(one) + 1])
+        safe = on_disk(configs[: configs.index(one) + 1])
         tell_what_is_safe(safe)
         draw_and_tell(safe, test_set, options.device, say, start)
         return 128 + interrupted.args[0]
@@ -279,7 +279,7 @@ def draw_and_tell(configs, test_set, device, say, start):
     )
 
 
-def saved(configs):
+def on_disk(configs):
     """Those of some runs that have a checkpoint."""
     return [one for one in configs if (RUNS / one["name"] / "checkpoint.pt").exists()]
 

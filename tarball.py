@@ -20,6 +20,7 @@ from PIL import Image
 MAX_MEMBERS = 200_000
 MAX_MEMBER_BYTES = 64 * 1024
 MAX_TAR_BYTES = 1024**3  # unpacked
+MAX_END_BYTES = 1024 + 19 * 512  # two blocks of zeros, then at most the rest of a record of 20
 MEMBER_NAME = re.compile(r"([0-9]{1,9})_([0-9])\.png")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = struct.pack(">IIBBBB", 28, 28, 8, 0, 0, 0)  # 28 x 28, 8-bit, greyscale
@@ -58,6 +59,8 @@ def read_tarball(path):
     """Images (uint8, N x 28 x 28) and labels (int64, N), ordered by number; DataError otherwise."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+            raise DataError("not a file")
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
@@ -95,13 +98,11 @@ def _read_images(file):
     if offenders:
         raise DataError(f"{offenders[0]} ({len(offenders):,} such members in all)")
     file.seek(end)
-    rest = 0
-    while chunk := file.read(1 << 20):  # to the end, where gzip compares its own checksum
-        rest += len(chunk)
-        if chunk.count(0) != len(chunk) or end + rest > MAX_TAR_BYTES:
-            raise DataError(f"damaged, or something else than zeros after byte {end:,}")
-    if rest < 1024:
-        raise DataError("truncated, the end of the archive is missing")
+    rest = file.read(MAX_END_BYTES + 1)  # to the end, where gzip compares its own checksum
+    if rest.count(0) != len(rest):
+        raise DataError(f"damaged, not an archive any more after byte {end:,}")
+    if not 1024 <= len(rest) <= MAX_END_BYTES:  # zeros: what is left of a download, perhaps
+        raise DataError(f"its last {len(rest):,} bytes are no proper end, images may be missing")
     if not images:
         raise DataError("holds no images")
     return images

@@ -22,6 +22,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -138,7 +139,6 @@ def usual_program(data, model, published=False, workers=0, epochs=5, until=1.0, 
 def plain_decode(tar):
     """Seconds that tarfile and Pillow take for the images of a tarball, verifying nothing."""
     import io
-    import tarfile
 
     import numpy as np
     from PIL import Image
@@ -295,34 +295,345 @@ def generate(folder):
     return [time.perf_counter() - start, megabytes() - before]
 
 
-def prepare(source, work):
-    """Puts the data, in every form that is needed, into `work`, untimed; how many, and which."""
-    import io
-
+def prepare(source, work, only):
+    """Put the data into `work` in the forms that some items need, untimed; which data they are."""
     import numpy as np
     import torch
-    from PIL import Image
 
     import digits
     from dataset import MNIST
     from tarball import find_tarball, write_tarball
 
-    data, arrays, extracted = (Path(work, name) for name in ("data", "arrays", "extracted"))
-    for folder in (data, arrays, extracted):
-        folder.mkdir()
+    work = Path(work)
+    data = work / "data"
+    data.mkdir()
     if source:
         for split in ("train", "test"):
             tar = find_tarball(source, split)
             shutil.copyfile(tar, data / tar.name)
     else:
         digits.generate(data)
-    for split in ("train", "test"):
-        dataset = MNIST(data, train=split == "train")  # leaves the cache of later starts, too
-        np.save(arrays / f"{split}_images.npy", dataset.data.numpy())
-        np.save(arrays / f"{split}_labels.npy", dataset.targets.numpy())
-        (extracted / split).mkdir()
-        for number, (image, label) in enumerate(zip(dataset.data.numpy(), dataset.targets)):
-            png = io.BytesIO()
-            Image.fromarray(image).save(png, "PNG")
-            (extracted / split / f"{number:05d}_{label}.png").write_bytes(png.getbuffer())
-    return None
+    sets = {split: MNIST(data, train=split == "train") for split in ("train", "test")}  # and caches
+    for split, dataset in sets.items():
+        np.save(work / f"{split}_images.npy", dataset.data.numpy())
+        np.save(work / f"{split}_labels.npy", dataset.targets.numpy())
+        if {"published", "accuracy"} & set(only):
+            with tarfile.open(find_tarball(data, split)) as tar:
+                (work / split).mkdir()
+                for member in (member for member in tar if member.isfile()):
+                    name = Path(member.name).name
+                    (work / split / name).write_bytes(tar.extractfile(member).read())
+    train, count = sets["train"], len(sets["train"])
+    if "growth" in only:
+        for images in (count // 4, count // 2, count, 2 * count):
+            rows = torch.arange(images) % count
+            tar = work / f"growth{images}" / "train.tar"
+            write_tarball(tar, train.data[rows], train.targets[rows], "train")
+            shutil.copyfile(find_tarball(data, "test"), tar.with_name("test.tar"))
+    kind = ("generated digits", "a data set of your own", "the published MNIST")
+    return [count, kind[(source is not None) + train.published]]
+
+
+CHILDREN = (
+    usual_program, plain_decode, epoch_and_floor, augmented_epochs, watched_run, first_step, load,
+    generate, prepare,
+)  # fmt: skip
+
+
+# Processes, from outside
+
+
+def process(*command, work, **environment):
+    """Run a command in a new folder: its seconds, its last line, and what `main.py` recorded."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *map(str, command)], cwd=folder, env=environment, text=True,
+            encoding="utf-8", capture_output=True,
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            sys.exit(f"error: {command}: status {done.returncode}\n{done.stderr[-2000:]}")
+        metrics = []
+        for path in Path(folder, "runs").glob("*/metrics.csv"):
+            with open(path, encoding="utf-8") as file:
+                metrics += csv.DictReader(file)
+    return seconds, (done.stdout.splitlines() or [""])[-1], metrics
+
+
+def child(function, *arguments, work):
+    """Seconds of a process that calls one of CHILDREN, and what the function gave."""
+    text = json.dumps(arguments, default=str)
+    seconds, last, _ = process(__file__, "--child", function.__name__, text, work=work)
+    return seconds, json.loads(last)
+
+
+def alternate(repeats, sides):
+    """{side: [what it gave, ...]}: the sides in turn, again and again."""
+    results = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, measure in sides.items():
+            results[name].append(measure())
+    return results
+
+
+def compared(what, measured, figure, bound=None, note="", unit="s"):
+    """One line of the table: the values of each side, the figure made of them, and its bound."""
+    holds = {"<": operator.le, ">": operator.ge}
+    passed = holds[bound[0]](figure, float(bound[2:])) if bound else None
+    return {
+        "what": what, "measured": measured, "unit": unit, "figure": figure, "bound": bound,
+        "passed": passed, "note": note,
+    }  # fmt: skip
+
+
+def ratio(over, under):
+    """Median of one side over the median of the other."""
+    return statistics.median(over) / statistics.median(under)
+
+
+# The items: each gives lines of the table
+
+
+def item_epoch(work, options):
+    """1. Our training epoch over the same steps on one batch that never changes."""
+    for model, bound in (("lenet5", "<=1.10"), ("mlp", "<=1.5")):
+        _, seconds = child(epoch_and_floor, work / "data", model, options.repeats + 4, work=work)
+        pairs = [a / b for a, b in zip(seconds["epoch"], seconds["floor"], strict=True)]
+        what = f"{NAMES[model]}: epoch over its floor"
+        yield compared(what, seconds, statistics.median(pairs), bound, "median of the pairs' ratios")
+
+
+def item_tutorial(work, options):
+    """2. The loop of the tutorials, with 0 and 2 workers, as a whole process of 5 epochs."""
+    for model, bound in (("lenet5", ">=2.2"), ("mlp", ">=5")):
+        sides = {"ours": lambda m=model: ours(work, "--model", m)[0]}
+        for n in (0, 2):
+            sides[f"{n} workers"] = lambda m=model, n=n: usual(work, m, False, n)[0]
+        seconds = alternate(options.repeats, sides)
+        better = min(statistics.median(seconds[f"{n} workers"]) for n in (0, 2))
+        figure = better / statistics.median(seconds["ours"])
+        yield compared(f"{NAMES[model]}: tutorial's time over ours", seconds, figure, bound)
+
+
+def item_published(work, options):
+    """3. The published way: a file for each image, weight decay in Python, 5 epochs."""
+    for model, bound in (("lenet5", ">=4"), ("mlp", ">=8")):
+        seconds = alternate(options.repeats, {
+            "ours": lambda m=model: ours(work, "--model", m, "--weight-decay", "0.0001")[0],
+            "published way": lambda m=model: usual(work, m, True)[0],
+        })  # fmt: skip
+        figure = ratio(seconds["published way"], seconds["ours"])
+        yield compared(f"{NAMES[model]}: published way's time over ours", seconds, figure, bound)
+
+
+def item_accuracy(work, options):
+    """4. Time to 98.78 %: of all runs together, for each run that got there."""
+    seconds, reached, accuracies = {"ours": [], "published way": []}, [0, 0], []
+    for seed in range(options.repeats):
+        took, _, metrics = ours(work, "--recipe", options.recipe, "--seed", seed)
+        seconds["ours"].append(took)
+        accuracies.append(float(metrics[-1]["test_accuracy"]))
+        reached[0] += accuracies[-1] >= PUBLISHED_ACCURACY
+        took, history = usual(work, "lenet5", True, 0, MAX_EPOCHS, PUBLISHED_ACCURACY, seed)
+        seconds["published way"].append(took)
+        reached[1] += history[-1] >= PUBLISHED_ACCURACY
+    costs = [sum(side) / max(count, 1) for side, count in zip(seconds.values(), reached, strict=True)]
+    shown = ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
+    note = (
+        f"{options.recipe} reached {shown} %, enough in {reached[0]} of {options.repeats}; the "
+        f"published way got there in {reached[1]} of {options.repeats} (at most {MAX_EPOCHS} epochs)"
+    )
+    figure = costs[1] / costs[0] if reached[0] else 0.0
+    yield compared("LeNet-5 to 98.78 %: published way's time over ours", seconds, figure, ">=10", note)
+
+
+def item_start(work, options):
+    """5. What comes before the first step; reading the data."""
+    data, early = work / "data", []
+
+    def step():
+        seconds, modules = child(first_step, ["--device", "cpu", "--data-dir", data], work=work)
+        early.extend(modules)
+        return seconds
+
+    seconds = alternate(options.repeats + 4, {
+        "import torch": lambda: process("-c", "import torch", work=work)[0],
+        "--help": lambda: process(ROOT / "main.py", "--help", work=work)[0],
+        "first step": step,
+    })  # fmt: skip
+    bare = statistics.median(seconds["import torch"])
+    for side in ("--help", "first step"):
+        pair = {"import torch": seconds["import torch"], side: seconds[side]}
+        figure = statistics.median(seconds[side]) - bare
+        yield compared(f"{side} after import torch, s", pair, figure, "<=0.4")
+    early = sorted(set(early))
+    yield compared("matplotlib, torchvision before it", {}, len(early), "<=0", ", ".join(early))
+
+    def first_start():
+        with tempfile.TemporaryDirectory(dir=work) as folder:
+            tar = next(data.glob("train.tar*"))
+            Path(folder, tar.name).symlink_to(tar)
+            return child(load, folder, ["train"], work=work)[1]
+
+    tar = next(data.glob("train.tar*"))
+    seconds = alternate(options.repeats, {
+        "ours, verified": first_start, "tarfile + Pillow": lambda: child(plain_decode, tar, work=work)[1],
+    })  # fmt: skip
+    yield compared("first start over plain decoding", seconds, ratio(*seconds.values()), "<=2")
+    later = alternate(options.repeats, {"both": lambda: child(load, data, ["train", "test"], work=work)[1]})
+    yield compared("later starts, both sets, s", later, statistics.median(later["both"]), "<=0.2")
+
+
+def item_growth(work, options):
+    """6. A quarter, half, all and twice the images: time and memory of each; from tar to plots."""
+    sides = {}
+    for folder in sorted(work.glob("growth*"), key=lambda folder: int(folder.name[6:])):
+        command = ["--device", "cpu", "--epochs", "2", "--data-dir", folder]
+        sides[folder.name[6:]] = lambda c=command: child(watched_run, c, work=work)[1]
+    runs = alternate(options.repeats, sides)
+    micro = {n: [1e6 * s / int(n) for run in runs[n] for s in run["train"]] for n in runs}
+    medians = [statistics.median(values) for values in micro.values()]
+    off = max(abs(median / statistics.mean(medians) - 1) for median in medians)
+    yield compared("time an image, furthest from their mean", micro, off, "<=0.10", unit="µs")
+    memory = {n: [run["megabytes"] for run in runs[n]] for n in runs}
+    excess = max(max(values) - 2 * 784 * int(n) / 1e6 for n, values in memory.items())
+    yield compared("memory but for 2 x 784 B an image, MB", memory, excess, "<=300", unit="MB")
+
+
+def item_runs(work, options):
+    """7. Four runs in one command, start and plots apart, over the epochs of one."""
+    loaded = set()
+
+    def side(count):
+        command = ["--device", "cpu", "--epochs", "2", "--data-dir", work / "data", "--runs", count]
+        took, run = child(watched_run, command, work=work)
+        loaded.add(len(run["MNIST"]))
+        return took, sum(run["fit"])
+
+    results = alternate(options.repeats, {"one": lambda: side(1), "four": lambda: side(4)})
+    fits = [fit for _, fit in results["one"]]
+    rest = statistics.median(took - fit for took, fit in results["one"])
+    four = [took - rest for took, _ in results["four"]]
+    note = f"data sets loaded: {', '.join(map(str, loaded))}"
+    yield compared("--runs 4 over one run", {"one": fits, "four": four}, ratio(four, fits), "<=4", note)
+    yield compared("data sets loaded by each", {}, max(loaded), "<=2")
+
+
+def item_generated(work, options):
+    """8. 70,000 generated digits, on disk."""
+    results = alternate(options.repeats, {"": lambda: child(generate, "generated", work=work)[1]})
+    seconds, memory = map(list, zip(*results[""], strict=True))
+    yield compared("70,000 generated digits, s", {"": seconds}, statistics.median(seconds), "<=10")
+    yield compared("their memory, MB", {"": memory}, max(memory), "<=600", unit="MB")
+
+
+def item_augment(work, options):
+    """9. What augmentation adds to a training step, as a part of it."""
+    _, seconds = child(augmented_epochs, work / "data", options.repeats + 4, work=work)
+    for kind in ("affine", "elastic"):
+        pair = {"none": seconds["none"], kind: seconds[kind]}
+        yield compared(f"{kind} over the step without", pair, ratio(*reversed(pair.values())) - 1, "<=1")
+
+
+def item_processes(work, options):
+    """10. Two processes with a thread each against one with two; as it is."""
+    torchrun = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
+    results = alternate(options.repeats, {
+        "1 process": lambda: ours(work, OMP_NUM_THREADS="2"),
+        "2 processes": lambda: ours(work, launcher=torchrun, OMP_NUM_THREADS="1"),
+    })  # fmt: skip
+    whole = {side: [seconds for seconds, _, _ in runs] for side, runs in results.items()}
+    epochs = {
+        side: [float(row["seconds"]) for *_, metrics in runs for row in metrics]
+        for side, runs in results.items()
+    }
+    for what, seconds in (("whole", whole), ("an epoch", epochs)):
+        yield compared(f"2 processes over 1, {what}", seconds, ratio(*reversed(seconds.values())))
+
+
+ITEMS = {name[5:]: item for name, item in list(globals().items()) if name.startswith("item_")}
+
+
+def ours(work, *arguments, launcher=(), **environment):
+    """A whole `main.py`."""
+    command = *launcher, ROOT / "main.py", "--device", "cpu", "--data-dir", work / "data", *arguments
+    return process(*command, work=work, **environment)
+
+
+def usual(work, *arguments):
+    """A whole `usual_program`."""
+    return child(usual_program, work, *arguments, work=work)
+
+
+# The table
+
+
+def machine():
+    """Where the numbers come from."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), cpu)
+    return {
+        "cpu": cpu, "cores": os.cpu_count(), "os": platform.platform(),
+        "python": platform.python_version(), "torch": importlib.metadata.version("torch"),
+        "load": round(os.getloadavg()[0], 2), "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def table_line(line):
+    """A line of the table: medians and, in brackets, the lowest and highest."""
+    sides = "; ".join(
+        f"{side} {statistics.median(v):.3g} {line['unit']} ({min(v):.3g} to {max(v):.3g})".strip()
+        for side, v in line["measured"].items()
+    )
+    bound = (line["bound"] or "as it is").replace("<=", "at most ").replace(">=", "at least ")
+    verdict = {True: "yes", False: "NO", None: ""}[line["passed"]]
+    note = f" ({line['note']})" if line["note"] else ""
+    return f"| {line['what']}{note} | {sides} | {line['figure']:.3g} | {bound} | {verdict} |"
+
+
+def some_items(text):
+    """A converter for argparse: names of items."""
+    if unknown := set(text.split(",")) - set(ITEMS):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(ITEMS)}")
+    return text.split(",")
+
+
+def main():
+    items = "\n".join(f"  {name:<10} {item.__doc__}" for name, item in ITEMS.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=f"items:\n{items}", allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--only", type=some_items, default=list(ITEMS), metavar="ITEM,...")
+    parser.add_argument("--repeats", type=int, default=3, help="of whole processes (default: 3); "
+                        "4 more of what is short")  # fmt: skip
+    parser.add_argument("--recipe", default="fast", help="of item 4 (default: fast)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="(default: data)")
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results.json")
+    options = parser.parse_args()
+    folders = [folder for folder in (options.data_dir, os.environ.get("MNIST_DIR")) if folder]
+    source = next((Path(f).absolute() for f in folders if next(Path(f).glob("train.tar*"), 0)), None)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        work = Path(folder)
+        _, (count, data) = child(prepare, source, work, options.only, work=work)
+        results = {"machine": machine(), "data": f"{data}, {count:,} images", "lines": []}
+        print("; ".join(f"{key}: {value}" for key, value in results["machine"].items()))
+        print(f"data: {results['data']}\n\n| what | measured: median (lowest to highest) | figure "
+              "| bound | holds |\n| --- | --- | --- | --- | --- |", flush=True)  # fmt: skip
+        for name in options.only:
+            for line in ITEMS[name](work, options):
+                results["lines"].append({"item": name, **line})
+                print(table_line(line), flush=True)
+                options.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        function = next(function for function in CHILDREN if function.__name__ == sys.argv[2])
+        print("\n" + json.dumps(function(*json.loads(sys.argv[3]))))
+    else:
+        main()

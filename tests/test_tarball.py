@@ -201,6 +201,7 @@ def test_a_name_that_no_checksum_covers_is_refused(read, layout):
         "HTML": b"<!DOCTYPE html><html><body>404</body></html>",
         "no images": tar(member("train", kind=tarfile.DIRTYPE)),
         "garbage after the end": PLAIN + b"x",
+        "zeros where images were": tar(*images_named("{}_{}.png")[:3]) + bytes(10240),
         "garbage after zeros": PLAIN + bytes(1 << 20) + b"x",
         "two archives": PLAIN + PLAIN,
         "half of the end": PLAIN[:-512],
@@ -218,7 +219,7 @@ def test_other_content_is_refused(read, content):
 @pytest.mark.parametrize(
     "content",
     {
-        "zeros to tar's block": PLAIN + bytes(10240),
+        "zeros to a record's end": PLAIN + bytes(19 * 512),
         "gzip in two parts": gzip.compress(PLAIN[:5000]) + gzip.compress(PLAIN[5000:]),
         "folders": tar(member("a", kind=tarfile.DIRTYPE), *images_named("./a/b c/{}_{}.png")),
         "dotfiles": tar(
