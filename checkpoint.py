@@ -148,9 +148,7 @@ def restore(saved, **parts):
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     except Exception as error:  # sound values in the form of another program, or version of torch
-        why = (
-            f"does not fit this version ({type(error).__name__}); train again with another --name"
-        )
+        why = f"does not fit this version ({type(error).__name__}); train again with another --name"
         raise CheckpointError(f"{saved['config']['name']}: its checkpoint {why}") from None
 
 

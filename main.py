@@ -16,6 +16,9 @@ import time
 from functools import partial
 from pathlib import Path
 
+if __name__ == "__main__":  # Ctrl-C while torch is imported: end, but without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import numpy as np
 import torch
 import torch.nn.functional as F
