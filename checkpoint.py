@@ -182,8 +182,10 @@ def only_user(folder, resume=False):
             owner.write_text(str(os.getpid()))
             for left_by_a_kill in folder.glob(".*.tmp"):
                 left_by_a_kill.unlink()
-            yield
-            owner.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                owner.unlink(missing_ok=True)
     except filelock.Timeout:
         pid = owner.read_text() if owner.exists() else "another"
         raise CheckpointError(

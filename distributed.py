@@ -28,6 +28,11 @@ def local_rank():
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
+def local_world_size():
+    """How many processes there are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 def start(device):
     """Join the group: NCCL between GPUs, gloo between CPUs."""
     if world_size() > 1:
@@ -45,7 +50,7 @@ def stop():
 
 
 class LostRank(Exception):
-    """Another process of the group has ended; the message is one line."""
+    """Another process of the group has ended, or hangs; the message is one line."""
 
 
 @contextmanager
@@ -54,10 +59,10 @@ def noticing_lost_ranks():
     try:
         yield
     except RuntimeError as error:
-        if world_size() == 1:
-            raise
-        why = str(error).splitlines()[0]
-        raise LostRank(f"rank {rank()}: another process has ended ({why})") from None
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise  # an error of this process
+        why = "its own error, or torchrun's report, says why"
+        raise LostRank(f"rank {rank()}: another process has ended or hangs; {why}") from error
 
 
 @contextmanager

@@ -194,6 +194,11 @@ def load_data(config, options, say):
     sets = [data for data in (train_set, test_set) if data]
     config["data"] = "mnist" if root == Path(options.data_dir) else "generated"
     config["digests"] = [digest for data in sets for digest in data.digests]
+    if config != distributed.from_rank_0(lambda: config):
+        raise DataError(
+            f"{root}: rank {distributed.rank()} has other data or options than rank 0; "
+            "give every machine the same"
+        )
     for data in sets:
         which = "the published MNIST" if data.published else "NOT the published MNIST"
         say(f"{data.path}: {len(data):,} images, {which} (SHA-256 {data.digests[0][:12]}...)")
@@ -214,10 +219,11 @@ def load_data(config, options, say):
 def run(config, options, say):
     """Load the data, train every seed, draw; gives the exit status."""
     start = time.perf_counter()
-    distributed.start(options.device)
-    checkpoint.preflight(RUNS)
-    checkpoint.preflight(PLOTS)
     with distributed.noticing_lost_ranks():
+        distributed.start(options.device)
+        if distributed.rank() == 0:
+            checkpoint.preflight(RUNS)
+            checkpoint.preflight(PLOTS)
         train_set, test_set = load_data(config, options, say)
     configs = [config | {"seed": config["seed"] + k} for k in range(options.runs)]
     for one in configs:
@@ -308,16 +314,18 @@ def guarded(program, *arguments):
     except Interrupted as interrupted:
         tell("interrupted; nothing that was finished is lost, the same command goes on")
         return 128 + interrupted.args[0]
-    except (DataError, CheckpointError, FloatingPointError, distributed.LostRank) as error:
-        why = str(error)
+    except FloatingPointError as error:  # the same on every rank
+        tell(f"error: {error}")
+    except (DataError, CheckpointError, distributed.LostRank) as error:
+        tell(f"error: {error}", every_rank=True)
     except OSError as error:
         where = error.filename or "disk"
         why = f"{where}: {error.strerror or error}; make room, or it writable, and try again"
+        tell(f"error: {why}", every_rank=True)
     finally:
         for signum, former in before.items():
             signal.signal(signum, former)
         distributed.stop()
-    tell(f"error: {why}")
     return 1
 
 
@@ -331,9 +339,10 @@ def main(argv=None):
     return guarded(run, config, options, say)
 
 
-def tell(line):
+def tell(line, every_rank=False):
     """A line for the person at the terminal, also where output goes to a file."""
-    print(line, file=sys.stderr, flush=True)
+    if every_rank or distributed.rank() == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ class Parser(argparse.ArgumentParser):
     """One line for a bad command line, which names the option; status 2."""
 
     def error(self, message):
-        print(f"error: {message}; see --help", file=sys.stderr)
+        if distributed.local_rank() == 0:  # the others of this machine were given the same
+            print(f"error: {message}; see --help", file=sys.stderr)
         sys.exit(2)
 
 
@@ -159,12 +160,15 @@ def run_name(config):
 
 
 def pick_device(choice, parser):
-    """The device to train on; the best there is for auto."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    """The device to train on; the best there is for auto, with a GPU for each process."""
+    there = {
+        "cuda": torch.cuda.device_count() >= distributed.local_world_size(),
+        "mps": torch.backends.mps.is_available() and distributed.world_size() == 1,
+    }
     if choice == "auto":
         choice = next((kind for kind in there if there[kind]), "cpu")
     elif not there.get(choice, True):
-        parser.error(f"argument --device: {choice} is not available on this machine")
+        parser.error(f"argument --device: {choice} is not available, or not for each process")
     return torch.device(choice, distributed.local_rank() if choice == "cuda" else None)
 
 

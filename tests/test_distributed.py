@@ -1,0 +1,412 @@
+"""Several processes compute what one computes, and end together when one of them ends."""
+
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from helpers import ROOT, same, write_data
+
+import checkpoint
+import main
+import options
+from dataset import MNIST
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo, signals and /proc as on Linux")
+
+TRAIN, TEST = 193, 101  # batches of 64, 64, 64, 1: one image for two or three processes
+HANG = 90  # seconds, also for a busy machine
+
+# One start of torchrun costs seconds, so it runs many command lines in turn. Each process leaves
+# what each one printed, its status and what it did in <number>.<rank>.json.
+DRIVER = """
+import contextlib, io, json, os, sys
+sys.path.insert(0, ROOT)
+import torch
+import dataset, main, plotting
+
+rank = int(os.environ["RANK"])
+
+def noted(module, name, note):
+    function = getattr(module, name)
+    def wrapper(*arguments):
+        events.append([name, note(*arguments)])
+        return function(*arguments)
+    setattr(module, name, wrapper)
+
+def next_noise(images, kind):
+    with torch.random.fork_rng(devices=[]):
+        return torch.rand(3).tolist()
+
+noted(dataset, "read_tarball", lambda path: path.name)
+noted(main, "augment", next_noise)
+noted(plotting, "curves", lambda path, *rest: str(path))
+noted(plotting, "confusion", lambda path, title, logits, labels: [len(logits), labels.tolist()])
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    events, outputs = [], [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    arguments = [argument.replace("{rank}", str(rank)) for argument in arguments]
+    with contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1]):
+        try:
+            status = main.main(arguments)
+        except SystemExit as exit:
+            status = exit.code
+    for output in outputs:
+        output.seek(0)
+    out, err = (output.read() for output in outputs)
+    with open(f"{number}.{rank}.json", "w") as file:
+        json.dump({"status": status, "out": out, "err": err, "events": events}, file)
+"""
+
+
+def torchrun(script, *arguments, launch=("--standalone", "--nproc-per-node", 2), cwd):
+    """Start processes with the small data; each prints to torchrun's stdout.txt and stderr.txt."""
+    command = [sys.executable, "-m", "torch.distributed.run", *launch, script, *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    with open(cwd / "stdout.txt", "w") as out, open(cwd / "stderr.txt", "w") as err:
+        return subprocess.Popen(
+            list(map(str, command)), cwd=cwd, env=environment, stdout=out, stderr=err,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def finish(process):
+    """The exit status of torchrun; a hang kills it and all of its processes."""
+    try:
+        return process.wait(HANG)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("torchrun hangs")
+
+
+def drive(commands, cwd, **how):
+    """Start command lines one after the other in the same processes."""
+    script = cwd / "driver.py"
+    script.write_text(DRIVER.replace("ROOT", repr(str(ROOT))))
+    commands = [[*command, "--device", "cpu"] for command in commands]
+    return torchrun(script, json.dumps(commands), cwd=cwd, **how)
+
+
+def reports(cwd, number):
+    """What each process left of a command line, by rank."""
+    paths = sorted(cwd.glob(f"{number}.*.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def one_process(folder, *arguments):
+    """The same program without torchrun, in this process."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main.main([*arguments, "--device", "cpu", "--quiet"]) == 0
+    finally:
+        os.chdir(before)
+
+
+def state(folder, name):
+    return checkpoint.load(folder / "runs" / name / "checkpoint.pt")
+
+
+def agree(one, other):
+    """Weights and momenta to float rounding, metrics to 4 decimals, everything else exactly."""
+    for part in ("model", "optimizer"):
+        tensors = [flat(saved[part]) for saved in (one, other)]
+        torch.testing.assert_close(*tensors, rtol=1e-4, atol=2e-6)
+    for a, b in zip(one["history"], other["history"], strict=True):
+        assert a["lr"] == b["lr"]
+        for key in ("train_loss", "test_loss"):
+            assert a[key] == pytest.approx(b[key], abs=5e-5)
+        for key in ("train_accuracy", "test_accuracy"):
+            assert a[key] == pytest.approx(b[key], abs=1e-12)
+    assert one["scheduler"] == other["scheduler"]
+    assert one["config"] | {"name": ""} == other["config"] | {"name": ""}
+    return True
+
+
+def flat(part):
+    """All tensors in nested dictionaries, in order."""
+    if isinstance(part, dict):
+        return [tensor for value in part.values() for tensor in flat(value)]
+    return [part] if isinstance(part, torch.Tensor) else []
+
+
+SGD = "--data-dir", "data", "--lr", "0.05"  # LeNet-5, no dropout
+LINEAR = *SGD, "--model", "mlp", "--recipe", "modern", "--epochs", "3", "--weight-decay", "0.01"
+NOISY = *SGD, "--model", "mlp", "--dropout", "0.5", "--augment", "elastic", "--epochs", "2"
+MANY = *SGD, "--model", "mlp", "--runs", "2", "--val-size", "2", "--name", "many"
+TWO = (
+    (*SGD, "--epochs", "2", "--name", "by2"),
+    (*LINEAR, "--name", "linear2"),
+    (*NOISY, "--name", "noisy_a"),
+    (*NOISY, "--name", "noisy_b"),
+    (*MANY, "--epochs", "1"),
+    (*MANY, "--epochs", "2", "--resume"),
+    (*SGD, "--epochs", "2", "--name", "1to2", "--resume"),
+    (*SGD, "--epochs", "1", "--name", "2to1"),
+    (*SGD, "--epochs", "1", "--name", "2to3"),
+)
+THREE = (
+    (*SGD, "--epochs", "2", "--name", "by3"),
+    (*SGD, "--epochs", "2", "--name", "2to3", "--resume"),
+    (*LINEAR, "--name", "linear3", "--quiet"),
+    (*MANY, "--epochs", "2", "--name", "many3"),  # 2 images to test on: one process has none
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("small"), TRAIN, TEST)
+
+
+def place(data, folder):
+    """A copy of the tarballs, without a cache."""
+    (folder / "data").mkdir(parents=True)
+    for path in data.glob("*.tar"):
+        (folder / "data" / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    """The folder of runs by one, two and three processes, and their reports by name."""
+    folder = place(data, tmp_path_factory.mktemp("runs"))
+    one_process(folder, *SGD, "--epochs", "1", "--name", "1to2")
+    for cache in (folder / "data").glob("*.npz"):
+        cache.unlink()
+    told = {}
+    for processes, commands in ((2, TWO), (3, THREE)):
+        launch = "--standalone", "--nproc-per-node", processes
+        process = drive(commands, folder, launch=launch)
+        assert finish(process) == 0, (folder / "stderr.txt").read_text()
+        for number, command in enumerate(commands):
+            name = command[command.index("--name") + 1]
+            told[name, processes] = reports(folder, number)
+            assert [told["status"] for told in reports(folder, number)] == [0] * processes
+        for cache in (folder / "data").glob("*.npz"):
+            cache.unlink()
+    one_process(folder, *SGD, "--epochs", "2", "--name", "2to1", "--resume")
+    one_process(folder, *SGD, "--epochs", "2", "--name", "by1")
+    one_process(folder, *LINEAR, "--name", "linear1")
+    one_process(folder, *MANY, "--epochs", "2", "--name", "many1")
+    return folder, told
+
+
+def test_several_processes_compute_what_one_does(runs):
+    folder, _ = runs
+    by1 = state(folder, "by1")
+    untrained = main.build(by1["config"]).state_dict()
+    assert not torch.allclose(by1["model"]["layers.0.weight"], untrained["layers.0.weight"])
+    assert agree(state(folder, "by2"), by1)
+    assert agree(state(folder, "by3"), by1)
+    assert agree(state(folder, "linear2"), state(folder, "linear1"))
+    assert agree(state(folder, "linear3"), state(folder, "linear1"))
+    assert state(folder, "linear1")["history"][-1]["train_accuracy"] > 0.5
+
+
+def test_a_run_continues_with_another_number_of_processes(runs):
+    folder, _ = runs
+    for name in ("1to2", "2to1", "2to3"):
+        assert agree(state(folder, name), state(folder, "by1"))
+
+
+def test_runs_and_val_size(runs):
+    folder, _ = runs
+    for seed in (0, 1):
+        one = state(folder, f"many1_seed{seed}")
+        assert agree(state(folder, f"many_seed{seed}"), one)  # from 1 epoch, continued
+        assert agree(state(folder, f"many3_seed{seed}"), one)
+    assert not same(state(folder, "many_seed0")["model"], state(folder, "many_seed1")["model"])
+
+
+@pytest.mark.parametrize(("name", "processes"), [("by2", 2), ("by3", 3)])
+def test_accuracy_is_over_exactly_the_test_images(runs, name, processes):
+    folder, told = runs
+    saved, test_set = state(folder, name), MNIST(folder / "data", train=False)
+    model = main.build(saved["config"])
+    model.load_state_dict(saved["model"])
+    loss, accuracy = main.test(model, test_set)
+    assert saved["history"][-1]["test_accuracy"] == accuracy
+    assert accuracy * TEST == pytest.approx(round(accuracy * TEST), abs=1e-9)
+    assert saved["history"][-1]["test_loss"] == pytest.approx(loss, abs=1e-6)
+    drawn = [event for event in told[name, processes][0]["events"] if event[0] == "confusion"]
+    assert drawn == [["confusion", [TEST, test_set.targets.tolist()]]]
+
+
+def test_only_rank_0_prints_draws_and_prepares_the_data(runs):
+    folder, told = runs
+    for (name, _), (first, *others) in told.items():
+        done = [[event for event in one["events"] if event[0] != "augment"] for one in others]
+        assert done == [[]] * len(others)
+        assert {one["out"] + one["err"] for one in others} == {""}
+        assert len([event for event in first["events"] if event[0] == "curves"]) == 1
+        assert first["err"] == ""
+        assert first["out"].splitlines()[-1].startswith(f"{name}")
+    decoded = [event[1] for event in told["by3", 3][0]["events"] if event[0] == "read_tarball"]
+    assert decoded == ["train.tar", "test.tar"]  # once on the machine, and then from the cache
+    assert "read_tarball" not in [event[0] for event in told["2to3", 3][0]["events"]]
+    assert len(told["linear3", 3][0]["out"].splitlines()) == 1  # --quiet
+    lines = told["by2", 2][0]["out"].splitlines()
+    assert [line.split()[0] for line in lines if "%" in line and ":" not in line] == ["1", "2"]
+    table = (folder / "runs" / "by2" / "metrics.csv").read_text().splitlines()
+    assert len(table) == 3
+
+
+def test_noise_differs_between_ranks_and_epochs_but_not_between_runs(runs):
+    folder, told = runs
+    assert same(state(folder, "noisy_a"), state(folder, "noisy_b"))
+    noise = [
+        [[event[1] for event in one["events"] if event[0] == "augment"] for one in told[name, 2]]
+        for name in ("noisy_a", "noisy_b")
+    ]
+    assert noise[0] == noise[1]
+    steps = [tuple(numbers) for rank in noise[0] for numbers in rank]
+    assert len(steps) == len(set(steps)) == 2 * 2 * 4  # ranks, epochs, steps
+
+
+def test_an_error_ends_every_process_with_one_clear_line(data, tmp_path):
+    """Errors on rank 0 alone, on rank 1 alone and on both."""
+    place(data, tmp_path)
+    (tmp_path / "bad").mkdir()
+    for path in data.glob("*.tar"):
+        (tmp_path / "bad" / path.name).write_bytes(path.read_bytes()[:-3000])
+    one_process(tmp_path, *SGD, "--epochs", "1", "--name", "sound")
+    for name, content in (("damaged", b"PK"), ("cut", None)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir()
+        content = content or (tmp_path / "runs/sound/checkpoint.pt").read_bytes()[:-100]
+        (folder / "checkpoint.pt").write_bytes(content)
+    expected = {
+        ("--data-dir", "bad", "--data", "mnist"): (1, "error: bad/train.tar: "),
+        (*SGD, "--name", "damaged", "--resume"): (1, "error: runs/damaged/checkpoint.pt: damaged"),
+        (*SGD, "--name", "cut", "--resume"): (1, "error: runs/cut/checkpoint.pt: damaged"),
+        (*SGD, "--name", "absent", "--resume"): (1, "error: runs/absent: no such run"),
+        (*SGD, "--name", "sound", "--momentum", "0"): (1, "error: runs/sound: holds another"),
+        (*SGD, "--name", "huge", "--lr", "1e30"): (1, "error: huge: diverged in epoch 1"),
+        (*SGD, "--val-size", "193"): (2, "error: argument --val-size: there are only 193"),
+        (*SGD, "--epochs", "none"): (2, "error: argument --epochs: 'none'"),
+        (*SGD, "--name", "mixed", "--seed", "{rank}"): (1, "error: rank 0: another process"),
+        (*SGD, "--name", "last", "--epochs", "1"): (0, ""),
+    }
+    assert finish(drive(expected, tmp_path)) == 0
+    for number, (command, (status, line)) in enumerate(expected.items()):
+        first, other = reports(tmp_path, number)
+        assert (first["status"], other["status"]) == (status, status), command
+        assert first["err"].startswith(line), command
+        assert first["err"].count("\n") == bool(status), command
+        if "{rank}" in command:
+            assert other["err"].startswith("error: data: rank 1 has other data or options"), command
+        else:
+            lost = "error: rank 1: another process has ended or hangs"
+            assert other["err"] == "" or other["err"].startswith(lost), command
+        assert other["err"].count("\n") <= 1
+    assert state(tmp_path, "sound")["epoch"] == state(tmp_path, "last")["epoch"] == 1
+
+
+def processes_of(name):
+    """{rank, "" for torchrun: process id} of everything that was started with a name."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if name.encode() in arguments and int(folder.name) != os.getpid():
+            ranks = [entry[5:].decode() for entry in environment if entry.startswith(b"RANK=")]
+            found[ranks[0] if ranks else ""] = int(folder.name)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("victim", "signum"),
+    [("0", signal.SIGKILL), ("1", signal.SIGKILL), ("", signal.SIGTERM), ("all", signal.SIGINT)],
+)
+def test_a_signal_ends_every_process(data, tmp_path, victim, signum):
+    """One process is killed; or torchrun is told to end, alone or with all, as by Ctrl-C."""
+    place(data, tmp_path)
+    name = f"victim{os.getpid()}_{victim}"
+    arguments = *SGD, "--model", "mlp", "--device", "cpu", "--epochs", "9999", "--name", name
+    process = torchrun(ROOT / "main.py", *arguments, cwd=tmp_path)
+    metrics, deadline = tmp_path / "runs" / name / "metrics.csv", time.monotonic() + HANG
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    started = processes_of(name)
+    assert set(started) == {"", "0", "1"}
+    if victim == "all":
+        os.killpg(process.pid, signum)
+    else:
+        os.kill(started[victim], signum)
+    assert finish(process) != 0
+    assert processes_of(name) == {}
+    ours = "interrupted: epoch ", "error: rank 0: another", "error: rank 1: another"
+    lines = (tmp_path / "stderr.txt").read_text().splitlines()
+    assert [line.startswith(ours) for line in lines].count(True) == 1
+    saved = state(tmp_path, name)
+    assert saved["epoch"] >= 1
+    if signum != signal.SIGKILL:  # what is there is drawn
+        assert len(list((tmp_path / "plots").glob("*.png"))) == 3
+    assert not list((tmp_path / "runs" / name).glob(".*.tmp")) or signum == signal.SIGKILL
+
+
+def test_two_machines(data, tmp_path):
+    """Each has its own working directory, data and cache; only rank 0's holds runs and plots."""
+    commands = (
+        (*SGD, "--epochs", "1", "--name", "machines"),
+        (*SGD, "--epochs", "2", "--name", "machines", "--resume"),
+        ("--data-dir", "other", "--name", "other"),
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for node in (0, 1):
+        machine = place(data, tmp_path / f"machine{node}")
+        write_data(machine / "other", TRAIN, TEST + node) if (machine / "other").mkdir() else None
+        launch = ("--nnodes", 2, "--node-rank", node, "--nproc-per-node", 1)
+        launch += ("--master-addr", "127.0.0.1", "--master-port", port)
+        started.append(drive(commands, machine, launch=launch))
+    try:
+        assert [finish(process) for process in started] == [0, 0]
+    finally:
+        for process in started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    one_process(tmp_path / "machine0", *SGD, "--epochs", "2", "--name", "alone")
+    assert agree(state(tmp_path / "machine0", "machines"), state(tmp_path / "machine0", "alone"))
+    assert not (tmp_path / "machine1" / "runs").exists()
+    assert not (tmp_path / "machine1" / "plots").exists()
+    for number, status in enumerate([0, 0, 1]):
+        told = [reports(tmp_path / f"machine{node}", number)[0] for node in (0, 1)]
+        assert [one["status"] for one in told] == [status, status]
+        assert told[1]["out"] == ""
+        decoded = [[e[1] for e in one["events"] if e[0] == "read_tarball"] for one in told]
+        assert decoded == [[] if number == 1 else ["train.tar", "test.tar"]] * 2
+    assert told[1]["err"].startswith("error: other: rank 1 has other data")
+
+
+def test_without_torchrun_there_is_no_process_group(data, tmp_path, monkeypatch):
+    for name in ("init_process_group", "all_reduce", "barrier", "broadcast_object_list"):
+        monkeypatch.setattr(dist, name, functools.partial(pytest.fail, f"{name} was called"))
+    one_process(place(data, tmp_path), *SGD, "--epochs", "1", "--runs", "2")
+    assert len(list((tmp_path / "runs").glob("*/checkpoint.pt"))) == 2
+
+
+@pytest.mark.parametrize(("gpus", "chosen"), [(0, "cpu"), (1, "cpu"), (2, "cuda:1"), (3, "cuda:1")])
+def test_each_process_has_a_gpu_or_none_has(monkeypatch, capsys, gpus, chosen):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    for name, value in (("RANK", 1), ("LOCAL_RANK", 1), ("WORLD_SIZE", 2), ("LOCAL_WORLD_SIZE", 2)):
+        monkeypatch.setenv(name, str(value))
+    assert str(options.parse([], "")[1].device) == chosen
+    if chosen == "cpu":
+        with pytest.raises(SystemExit):
+            options.parse(["--device", "cuda"], "")
+        assert capsys.readouterr().err == ""  # the first process of the machine says it
