@@ -45,6 +45,14 @@ def save(folder, state):
     write_metrics(folder, state["history"])
 
 
+def export(source, destination):
+    """Write a checkpoint without what only continuing needs: enough to classify with."""
+    state = load(source) | {"optimizer": {"state": {}}, "scheduler": {}}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_whole(destination, buffer.getbuffer())
+
+
 def write_metrics(folder, history):
     """One row for each finished epoch."""
     table = io.StringIO()

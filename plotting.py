@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from tarball import write_whole
 
 TRAIN, TEST, MISTAKE = "#4477aa", "#cc3311", "#cc3311"
+SHOWN = 40  # pictures in one figure of predictions
 
 
 def save(figure, path):
@@ -192,5 +193,40 @@ def sheet(path, images, columns=25):
     figure = Figure(figsize=(columns * 0.4, rows * 0.4), layout="constrained")
     axes = figure.subplots()
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    axes.set_axis_off()
+    save(figure, path)
+
+
+def predictions(path, rows):
+    """Draws for each picture the original, the 28 x 28 the network saw, and the probabilities.
+
+    `rows` holds (title, original, 28 x 28 or None if no digit was found, 10 probabilities or None);
+    Only the first 40 are drawn, and the figure says so.
+    """
+    shown = rows[:SHOWN]
+    across = min(4, -(-len(shown) // 4))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(3.6 * across, 1.4 * down + 0.3))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all: forty times three would take seconds
+    for index, (title, original, seen, probabilities) in enumerate(shown):
+        x, y = 3.6 * (index // down), -1.4 * (index % down)
+        axes.text(x, y + 1.04, title, size=7.5, parse_math=False)
+        height, width = np.shape(original)[:2]
+        right, top = np.array([width, height]) / max(width, height)
+        axes.imshow(original, cmap="gray", extent=(x, x + right, y, y + top))
+        if seen is None:
+            continue
+        axes.imshow(seen, cmap="gray", extent=(x + 1.1, x + 2.1, y, y + 1), interpolation="nearest")
+        digits = x + 2.25 + 0.1 * np.arange(10)
+        best = int(np.argmax(probabilities))
+        colours = ["tab:blue" if digit == best else "tab:gray" for digit in range(10)]
+        axes.plot([x + 2.2, x + 3.2], [y + 0.12, y + 0.12], color="0.8", linewidth=0.5)
+        axes.bar(digits, 0.85 * np.asarray(probabilities), 0.07, y + 0.12, color=colours)
+        for digit, place in enumerate(digits):
+            weight = "bold" if digit == best else None
+            axes.text(place, y, digit, size=6.5, ha="center", weight=weight)
+    if len(rows) > SHOWN:
+        axes.text(0, 1.3, f"the first {SHOWN} of {len(rows)} pictures", size=9)
+    axes.set(xlim=(-0.1, 3.6 * across - 0.1), ylim=(1.35 - 1.4 * down, 1.55), aspect="equal")
     axes.set_axis_off()
     save(figure, path)

@@ -205,6 +205,9 @@ def run(options):
     published = {name: published for name, (_, _, published) in EXPERIMENTS.items()}
     plotting.comparison(written[1], f"LeNet-5 and MLPs on {data}", results, published)
     print(f"\n{text}\n{written[0]}\n{written[1]}")
+    if options.export:
+        checkpoint.export(main.RUNS / runs["best"][0]["name"] / "checkpoint.pt", options.export)
+        print(options.export)
     return 0
 
 
@@ -226,6 +229,8 @@ def cli():
                         help="experiments to run (default: all)")  # fmt: skip
     parser.add_argument("--seeds", type=number(int, 1, 1000), metavar="N",
                         help="seeds 0 to N-1 (default: as in the README)")  # fmt: skip
+    parser.add_argument("--export", type=Path, metavar="FILE",
+                        help="write the weights of best, seed 0, as predict.py's own")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="show the experiments and end")
     parser.add_argument("--device", default="auto", help="as for main.py (default: auto)")
     parser.add_argument("--data-dir", default="data", help="as for main.py (default: data)")

@@ -22,6 +22,7 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -610,6 +611,7 @@ def main():
     parser.add_argument("--json", type=Path, metavar="PATH", help="(default: results.json beside "
                         "this file; none with --only)")  # fmt: skip
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clears the temporary folder, too
     if options.json is None and options.only == list(ITEMS):
         options.json = ROOT / "benchmarks" / "results.json"
     source = None

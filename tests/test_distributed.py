@@ -53,6 +53,7 @@ noted(plotting, "confusion", lambda path, title, logits, labels: [len(logits), l
 for number, arguments in enumerate(json.loads(sys.argv[1])):
     events, outputs = [], [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     arguments = [argument.replace("{rank}", str(rank)) for argument in arguments]
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # a new group meets at a new place
     with contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1]):
         try:
             status = main.main(arguments)

@@ -29,9 +29,9 @@ import torch
 import torchvision
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import tarball
 import digits
 import download
+import tarball
 
 PUBLISHED = dict(download.SHA256)
 NOTHING = {".download.lock"}  # all that a failure may leave
