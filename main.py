@@ -318,6 +318,8 @@ def guarded(program, *arguments):
         tell(f"error: {error}")
     except (DataError, CheckpointError, distributed.LostRank) as error:
         tell(f"error: {error}", every_rank=True)
+    except BrokenPipeError:
+        tell("error: output: its reader has closed it; --resume continues the run")
     except OSError as error:
         where = error.filename or "disk"
         why = f"{where}: {error.strerror or error}; make room, or it writable, and try again"

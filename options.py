@@ -35,12 +35,12 @@ RECIPES = {  # what each one changes of it
         "augment": "elastic",
     },
 }  # fmt: skip
-REACHES = {
-    "baseline": "the published recipe",
-    "regularized": "the published regularisation, with dropout that is really applied",
-    "fast": "1 epoch",
-    "modern": "5 epochs",
-    "best": "60 epochs",
+REACHES = {  # on MNIST's test set, LeNet-5, mean over the seeds of reproduce.py
+    "baseline": "the published recipe: 98.79 %",
+    "regularized": "with dropout and weight decay: 98.76 %",
+    "fast": "1 epoch: 98.91 %",
+    "modern": "5 epochs, rising and falling learning rate, label smoothing: 99.32 %",
+    "best": "60 epochs of it with elastic distortions: 99.58 %",
 }
 SHORT = {"batch_size": "batch", "weight_decay": "wd", "label_smoothing": "ls", "val_size": "val"}
 DEFAULTS = {

@@ -59,7 +59,7 @@ def reason(error):
 
 
 def opaque(image):
-    """The picture in RGB; what is transparent becomes paper, or the ink's opposite if all is ink."""
+    """The picture in RGB; what is transparent becomes paper, or the opposite of ink alone."""
     if image.mode[0] in "IF":  # 16 bits hold 10, 12 or 16, and convert("L") would clip them
         levels = np.asarray(image, np.float32)
         bits = max(8, int(levels.max()).bit_length())

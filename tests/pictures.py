@@ -132,7 +132,11 @@ def pen_on_squared_paper(digit, g):
     page = sheet(size, (246, 246, 240))
     tilt = g.uniform(-0.06, 0.06)
     for upright in (False, True):
-        page = inked(page, 0.6 * lines(size, 40, 2, -tilt if upright else tilt, upright=upright), (120, 160, 200))
+        page = inked(
+            page,
+            0.6 * lines(size, 40, 2, -tilt if upright else tilt, upright=upright),
+            (120, 160, 200),
+        )
     ink = strokes(digit, size, (310, 320), 330, 8, g)
     return picture(lit(inked(page, ink, (30, 35, 70)), g, 0.25), g)
 
@@ -141,7 +145,11 @@ def pencil_on_squared_paper(digit, g):
     size = (500, 500)
     page = sheet(size, (235, 236, 238))
     for upright in (False, True):
-        page = inked(page, 0.5 * lines(size, 25, 2, 0.02 * (1 - 2 * upright), upright=upright), (140, 160, 190))
+        page = inked(
+            page,
+            0.5 * lines(size, 25, 2, 0.02 * (1 - 2 * upright), upright=upright),
+            (140, 160, 190),
+        )
     ink = strokes(digit, size, (240, 255), 260, 5, g) * g.uniform(0.7, 1, size[::-1])
     return picture(lit(inked(page, 0.7 * ink, (90, 90, 95)), g, 0.3), g)
 
@@ -189,7 +197,9 @@ def phone_with_shadow_and_vignette(digit, g):
 
 def hard_shadow(digit, g):
     size = (500, 500)
-    page = inked(sheet(size, (240, 238, 230)), strokes(digit, size, (250, 250), 300, 14, g), (30, 30, 40))
+    page = inked(
+        sheet(size, (240, 238, 230)), strokes(digit, size, (250, 250), 300, 14, g), (30, 30, 40)
+    )
     return picture(shaded(page, g, 0.5, 0.003), g)
 
 
@@ -231,20 +241,28 @@ def light_blue_pen(digit, g):
 
 def red_on_green(digit, g):
     size = (400, 400)
-    page = inked(sheet(size, (110, 160, 110)), strokes(digit, size, (200, 200), 250, 14, g), (200, 120, 110))
+    page = inked(
+        sheet(size, (110, 160, 110)), strokes(digit, size, (200, 200), 250, 14, g), (200, 120, 110)
+    )
     return picture(lit(page, g, 0.2), g, 2)
 
 
 def white_on_red(digit, g):
     size = (400, 400)
-    page = inked(sheet(size, (190, 30, 40)), strokes(digit, size, (200, 200), 250, 20, g), (250, 250, 250))
+    page = inked(
+        sheet(size, (190, 30, 40)), strokes(digit, size, (200, 200), 250, 20, g), (250, 250, 250)
+    )
     return picture(lit(page, g, 0.3), g, 2)
 
 
 def thin_pencil(digit, g):
     size = (900, 900)
-    ink = strokes(digit, size, (450, 430), 500, 4, g) * np.clip(0.75 + grain(g, size, 2, 0.25), 0, 1)
-    page = inked(sheet(size, (238, 236, 230)) + grain(g, size, 4, 3)[..., None], 0.6 * ink, (80, 80, 85))
+    ink = strokes(digit, size, (450, 430), 500, 4, g) * np.clip(
+        0.75 + grain(g, size, 2, 0.25), 0, 1
+    )
+    page = inked(
+        sheet(size, (238, 236, 230)) + grain(g, size, 4, 3)[..., None], 0.6 * ink, (80, 80, 85)
+    )
     return picture(lit(page, g, 0.3), g, 3)
 
 
@@ -255,7 +273,9 @@ def hairline(digit, g):
 
 def fat_marker(digit, g):
     size = (300, 300)
-    return picture(inked(sheet(size, 240), strokes(digit, size, (150, 150), 200, 38, g), (20, 20, 20)), g)
+    return picture(
+        inked(sheet(size, 240), strokes(digit, size, (150, 150), 200, 38, g), (20, 20, 20)), g
+    )
 
 
 def transparent_black(digit, g):
@@ -322,10 +342,14 @@ def table_edge(digit, g):
 
 def finger_in_the_corner(digit, g):
     size = (800, 800)
-    page = inked(sheet(size, (235, 232, 228)), strokes(digit, size, (420, 380), 420, 14, g), (40, 40, 60))
+    page = inked(
+        sheet(size, (235, 232, 228)), strokes(digit, size, (420, 380), 420, 14, g), (40, 40, 60)
+    )
     finger = Image.new("L", size)
     ImageDraw.Draw(finger).ellipse((-200, 560, 240, 1000), fill=255)
-    page = inked(page, np.asarray(finger.filter(ImageFilter.GaussianBlur(4))) / 255, (190, 130, 110))
+    page = inked(
+        page, np.asarray(finger.filter(ImageFilter.GaussianBlur(4))) / 255, (190, 130, 110)
+    )
     return picture(lit(page, g, 0.3), g, 4)
 
 
@@ -334,7 +358,12 @@ def receipt(digit, g):
     image = Image.new("L", size)
     draw = ImageDraw.Draw(image)
     for row in range(8):
-        draw.text((40, 30 + 24 * row), "ITEM 4.95  x 2 TOTAL 9.90", font=ImageFont.load_default(20), fill=200)
+        draw.text(
+            (40, 30 + 24 * row),
+            "ITEM 4.95  x 2 TOTAL 9.90",
+            font=ImageFont.load_default(20),
+            fill=200,
+        )
     page = inked(sheet(size, (240, 238, 235)), np.asarray(image) / 255, (70, 70, 80))
     page = inked(page, strokes(digit, size, (200, 450), 300, 10, g), (20, 30, 120))
     return picture(lit(page, g, 0.4), g)
@@ -355,7 +384,9 @@ def fills_the_picture(digit, g):
 
 def large_phone_picture(digit, g):
     size = (1000, 750)
-    page = inked(sheet(size, (200, 196, 188)), strokes(digit, size, (480, 390), 300, 7, g), (60, 60, 90))
+    page = inked(
+        sheet(size, (200, 196, 188)), strokes(digit, size, (480, 390), 300, 7, g), (60, 60, 90)
+    )
     return picture(lit(page, g, 0.5, 0.6), g, 5).resize((4000, 3000))
 
 
@@ -375,14 +406,20 @@ def highlighter_band(digit, g):
 
 def cardboard(digit, g):
     size = (600, 600)
-    page = sheet(size, (165, 125, 85)) + grain(g, size, 3, 8)[..., None] + grain(g, size, 40, 8)[..., None]
+    page = (
+        sheet(size, (165, 125, 85))
+        + grain(g, size, 3, 8)[..., None]
+        + grain(g, size, 40, 8)[..., None]
+    )
     page = inked(page, strokes(digit, size, (300, 300), 360, 24, g), (35, 30, 30))
     return picture(lit(page, g, 0.4), g, 4)
 
 
 def night_shot(digit, g):
     size = (640, 640)
-    page = inked(sheet(size, (60, 50, 40)), strokes(digit, size, (320, 300), 360, 16, g), (18, 15, 14))
+    page = inked(
+        sheet(size, (60, 50, 40)), strokes(digit, size, (320, 300), 360, 16, g), (18, 15, 14)
+    )
     return picture(lit(page, g, 0.8, 0.5), g, 4)
 
 

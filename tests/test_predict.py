@@ -1,4 +1,4 @@
-"""predict.py on pictures as people make them: right where there is a digit, silent where none is."""
+"""predict.py on pictures as people make them: right where a digit is, silent where none is."""
 
 import io
 import json
@@ -10,16 +10,15 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pictures
 import pytest
 from PIL import Image, ImageOps
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+import predict
+import preprocess
+from checkpoint import load
 
-import pictures  # noqa: E402
-import predict  # noqa: E402
-import preprocess  # noqa: E402
-from checkpoint import load  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 WEIGHTS = load(predict.SHIPPED) if predict.SHIPPED.exists() else None
 needs_weights = pytest.mark.skipif(WEIGHTS is None, reason="pretrained/lenet5.pt is not there")
@@ -57,7 +56,9 @@ def here(tmp_path, monkeypatch):
 def mnist(count):
     """The first MNIST test images and labels in MNIST_DIR."""
     folder = Path(os.environ.get("MNIST_DIR", "/nowhere"))
-    path = next((folder / name for name in ("test.tar", "test.tar.gz") if (folder / name).exists()), None)
+    path = next(
+        (folder / name for name in ("test.tar", "test.tar.gz") if (folder / name).exists()), None
+    )
     if path is None:
         pytest.skip("MNIST_DIR names no folder with test.tar or test.tar.gz")
     images, labels = [], []
