@@ -485,6 +485,8 @@ def blank(name, g):
         return Image.new("RGBA", size)
     if name == "one pixel":
         return Image.new("L", (1, 1), 7)
+    if name == "strip of noise":
+        return Image.fromarray(g.integers(0, 256, (300, 5), dtype=np.uint8))
     if name == "noise":
         return Image.fromarray(g.integers(0, 256, (300, 400, 3), dtype=np.uint8))
     if name == "grain":
@@ -497,7 +499,7 @@ def blank(name, g):
 
 
 BLANKS = (
-    "white", "black", "black, MNIST's size", "transparent", "one pixel", "noise", "grain",
+    "white", "black", "black, MNIST's size", "transparent", "one pixel", "noise", "strip of noise", "grain",
     "ruled", "squared",
 )  # fmt: skip
 SCENES = (
