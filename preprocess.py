@@ -291,7 +291,7 @@ def is_written(digit, contrast):
     """Whether a shape (h x w, 0 to 1) has strokes as digits have; `contrast` is to the grain.
 
     Of every 20th MNIST training image, the widest stroke is 0.32 of the digit's longer side, the
-    longest line 3.22 times it, and the most of its square that is filled 0.58: the limits admit all.
+    longest line 3.22 times it, and the most of its square that is filled 0.58: all are within.
     """
     mask, size = digit > 0.5, max(digit.shape)
     solid = mask.sum() / size**2

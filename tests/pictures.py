@@ -499,8 +499,8 @@ def blank(name, g):
 
 
 BLANKS = (
-    "white", "black", "black, MNIST's size", "transparent", "one pixel", "noise", "strip of noise", "grain",
-    "ruled", "squared",
+    "white", "black", "black, MNIST's size", "transparent", "one pixel", "noise", "strip of noise",
+    "grain", "ruled", "squared",
 )  # fmt: skip
 SCENES = (
     pen_on_squared_paper,

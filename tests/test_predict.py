@@ -1,4 +1,4 @@
-"""predict.py on pictures as people make them: right where there is a digit, silent where none is."""
+"""predict.py on pictures as people make them: right where a digit is, silent where none is."""
 
 import io
 import json
