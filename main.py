@@ -192,7 +192,7 @@ def load_data(config, options, say):
         train_set = MNIST(root, train=True)
         test_set = None if config["val_size"] else MNIST(root, train=False)
     sets = [data for data in (train_set, test_set) if data]
-    config["data"] = "mnist" if root == Path(options.data_dir) else "generated"
+    config["data"] = "generated" if root.name == "generated" else "mnist"
     config["digests"] = [digest for data in sets for digest in data.digests]
     if config != distributed.from_rank_0(lambda: config):
         raise DataError(

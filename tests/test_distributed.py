@@ -360,7 +360,12 @@ def test_a_signal_ends_every_process(data, tmp_path):
             assert processes_of(name) == {}
             ours = "interrupted: epoch ", "error: rank 0: another", "error: rank 1: another"
             lines = (folder / "stderr.txt").read_text().splitlines()
-            assert [line.startswith(ours) for line in lines].count(True) == 1, lines
+            reports = [line.startswith(ours) for line in lines].count(True)
+            if signals[victim] == signal.SIGKILL and reports == 0:
+                # torchrun ended the other before it noticed: then torchrun's report is the line
+                assert any("SIGKILL" in line for line in lines), lines
+            else:
+                assert reports == 1, lines
             assert state(folder, name)["epoch"] >= 2
             if signals[victim] != signal.SIGKILL:  # what is there is drawn
                 assert len(list((folder / "plots").glob("*.png"))) == 3
