@@ -268,7 +268,7 @@ def draw(count, seed):
     labels = random.permutation(count) % 10
     images = torch.empty(count, SIDE, SIDE, dtype=torch.uint8)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # operations so small lose more by waiting for other threads
+    torch.set_num_threads(min(2, threads))  # operations so small lose by waiting for more
     try:
         for digit, skeletons in SKELETONS.items():
             where = np.flatnonzero(labels == digit)

@@ -1,0 +1,64 @@
+"""Distortions keep shape and background, differ from image to image, and follow the generator."""
+
+import pytest
+import torch
+
+import dataset
+import digits
+
+BLACK = dataset.BLACK.item()
+KINDS = ["affine", "elastic"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return dataset.normalize(digits.draw(64, 0)[0])
+
+
+def test_none_is_the_same_tensor(images):
+    assert dataset.augment(images, "none") is images
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_background_stays_background_also_from_outside(kind):
+    blank = torch.full((64, 1, 28, 28), BLACK)
+    torch.testing.assert_close(dataset.augment(blank, kind), blank)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shape_and_range_stay_and_the_input_is_left_alone(kind, images):
+    before = images.clone()
+    distorted = dataset.augment(images, kind)
+    assert distorted.shape == images.shape and distorted.dtype == images.dtype
+    assert torch.equal(images, before)
+    assert distorted.min() >= BLACK - 1e-5 and distorted.max() <= images.max() + 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_seed_decides_and_images_differ(kind, images):
+    same = images[:1].repeat(8, 1, 1, 1)
+    torch.manual_seed(3)
+    first = dataset.augment(same, kind)
+    torch.manual_seed(3)
+    assert torch.equal(first, dataset.augment(same, kind))
+    assert not torch.equal(first, dataset.augment(same, kind))
+    assert len({image.numpy().tobytes() for image in first}) == 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_strength_is_no_distortion(kind, images, monkeypatch):
+    for strength in ("ROTATION", "SCALE", "SHEAR", "SHIFT", "ELASTIC"):
+        monkeypatch.setattr(dataset, strength, 0.0)
+    torch.testing.assert_close(dataset.augment(images, kind), images, atol=1e-4, rtol=0)
+
+
+def test_shift_is_in_pixels(monkeypatch):
+    for strength in ("ROTATION", "SCALE", "SHEAR"):
+        monkeypatch.setattr(dataset, strength, 0.0)
+    monkeypatch.setattr(dataset, "SHIFT", 3.0)
+    dots = torch.full((500, 1, 28, 28), BLACK)
+    dots[:, :, 13:15, 13:15] = 2.0
+    ink, place = dataset.augment(dots, "affine")[:, 0] - BLACK, torch.arange(28.0) - 13.5
+    for axis in (1, 2):
+        centre = (ink.sum(axis) * place).sum(1) / ink.sum((1, 2))
+        assert 2.8 < centre.abs().max() <= 3.001
