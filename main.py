@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from functools import partial
+from inspect import unwrap
 from pathlib import Path
 
 if __name__ == "__main__":  # Ctrl-C while torch is imported: end, but without a traceback
@@ -117,6 +118,16 @@ def learning_rate(schedule, steps):
     return lambda step: min(1.0, (step + 1) / peak, (steps - step) / (steps - peak))
 
 
+class SGD(torch.optim.SGD):
+    """torch's own, bare: what wraps its methods for torch.compile takes a second to import."""
+
+    add_param_group = unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = unwrap(torch.optim.SGD.zero_grad)
+    step = torch.no_grad()(unwrap(torch.optim.SGD.step))
+    state_dict = unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = unwrap(torch.optim.SGD.load_state_dict)
+
+
 def fit(config, train_set, test_set, device, resume=False, say=print, progress=QUIET):
     """One run: trains from the first epoch, or the last one saved, and saves after each."""
     folder = RUNS / config["name"]
@@ -125,7 +136,7 @@ def fit(config, train_set, test_set, device, resume=False, say=print, progress=Q
         checkpoint.write_config(folder, config)
     torch.manual_seed(derived_seed(config["seed"], 0))
     model = build(config).to(device)
-    optimizer = torch.optim.SGD(
+    optimizer = SGD(
         model.parameters(), config["lr"], config["momentum"], nesterov=config["nesterov"],
         weight_decay=config["weight_decay"], fused=device.type in ("cpu", "cuda"),
     )  # fmt: skip

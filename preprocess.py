@@ -265,13 +265,22 @@ def belongs(box, main):
     return near and 0.12 * size <= extent.max() <= 0.9 * size
 
 
+class Found(NamedTuple):
+    """The likeliest digit of a picture."""
+
+    score: float = 0  # how likely it is; 0 when there is none
+    digit: np.ndarray = None  # h x w, 0 to 1
+    box: np.ndarray = None  # top, left, -bottom, -right, where it was
+    others: int = 0  # how many digits more there are
+
+
 def find(ink):
-    """How likely the likeliest digit is; the digit (h x w, 0 to 1); how many others there are."""
+    """The likeliest digit in ink (H x W)."""
     noise = 1.48 * np.median(np.abs(ink - np.median(ink)))
     floor = np.clip(3.5 * noise, GRAIN, 0.3)
     seed, score = seed_of(ink, floor)
     if seed is None:
-        return 0, None, 0
+        return Found()
     top = np.percentile(ink[seed], 85)
     size = np.ptp(np.nonzero(seed), axis=1).max()
     parts = parts_of(grow(ink > 0.4 * top, 1 + 0.01 * size), ink)
@@ -282,9 +291,11 @@ def find(ink):
     others = ~mine & ~parts.edge & (heights > heights[main] / 2)
     digit = np.clip((ink / top - 0.2) / 0.5, 0, 1) * np.isin(parts.labels, np.flatnonzero(mine))
     y, x = np.nonzero(digit > 0.4)
-    digit = digit[y.min() : y.max() + 1, x.min() : x.max() + 1]
+    box = np.array([y.min(), x.min(), -y.max() - 1, -x.max() - 1])
+    digit = digit[box[0] : -box[2], box[1] : -box[3]]
     cut = parts.edge[main] and top < 0.4  # a shadow's end: a digit that is cut would be darker
-    return score * (not cut and is_written(digit, top / floor)), digit, int(others.sum())
+    score *= not cut and is_written(digit, top / floor)
+    return Found(score, digit, box, int(others.sum()))
 
 
 def is_written(digit, contrast):
@@ -335,15 +346,25 @@ def like_mnist(digit):
     return np.asarray(image)
 
 
+def needed(expected, opposite, shape):
+    """The score above which the opposite of what the border says is the digit."""
+    if expected.score and opposite.score:
+        if (opposite.box >= expected.box).all():  # it is inside: on a sheet on a desk
+            return 0.85 * expected.score
+        if (np.abs(opposite.box) == (0, 0, *shape)).all():  # it fills the picture, the border too
+            return expected.score
+    return 2 * expected.score
+
+
 def prepare(page):
     """What the network sees of a picture (28 x 28 uint8) and how many more digits there are."""
     if is_mnist(page.convert("L")):
         return np.asarray(page.convert("L")), 0
     channel = best_channel(fit(page, SIDE))
-    as_border_says, opposite = (
+    expected, opposite = (
         find(smooth(without_rules(flatten(dark)))) for dark in (channel, 1 - channel)
     )
-    score, digit, others = opposite if opposite[0] > 2 * as_border_says[0] else as_border_says
-    if score < LEAST or min(page.size) < 8:  # pixels: in a narrower strip, noise looks like a 1
+    found = opposite if opposite.score > needed(expected, opposite, channel.shape) else expected
+    if found.score < LEAST or min(page.size) < 8:  # pixels: in a narrower strip, noise looks like a 1
         raise PictureError("no digit found; fill more of the picture with it, in darker ink")
-    return like_mnist(digit), others
+    return like_mnist(found.digit), found.others

@@ -167,6 +167,7 @@ def trainer(data, *arguments):
 
     import options
     from dataset import MNIST
+    from main import SGD
     from model import build
 
     config, _ = options.parse(["--device", "cpu", *arguments], "")
@@ -175,9 +176,7 @@ def trainer(data, *arguments):
     def make():
         torch.manual_seed(0)
         model = build(config)
-        optimizer = torch.optim.SGD(
-            model.parameters(), config["lr"], config["momentum"], fused=True
-        )
+        optimizer = SGD(model.parameters(), config["lr"], config["momentum"], fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
         return model, dataset, optimizer, scheduler, config
 
