@@ -365,6 +365,7 @@ def prepare(page):
         find(smooth(without_rules(flatten(dark)))) for dark in (channel, 1 - channel)
     )
     found = opposite if opposite.score > needed(expected, opposite, channel.shape) else expected
-    if found.score < LEAST or min(page.size) < 8:  # pixels: in a narrower strip, noise looks like a 1
+    narrow = min(page.size) < 8  # pixels: in such a strip, noise looks like a 1
+    if found.score < LEAST or narrow:
         raise PictureError("no digit found; fill more of the picture with it, in darker ink")
     return like_mnist(found.digit), found.others

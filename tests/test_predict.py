@@ -90,6 +90,15 @@ def test_pictures_as_people_make_them(scene):
     assert read_digits([scene(digit, np.random.default_rng([0, digit]))]) == [digit]
 
 
+@needs_weights
+@pytest.mark.parametrize(
+    "scene", [pictures.paper_on_desk, pictures.fills_the_picture], ids=lambda scene: scene.__name__
+)
+def test_pictures_whose_border_misleads(scene):
+    pages = [scene(digit, np.random.default_rng([1, digit])) for digit in range(10)]
+    assert list(read_digits(pages)) == list(range(10))
+
+
 @pytest.mark.parametrize("name", pictures.BLANKS)
 def test_blank_picture_has_no_digit(name):
     page = preprocess.opaque(pictures.blank(name, np.random.default_rng(0)))
