@@ -31,11 +31,12 @@ BLACK = torch.tensor((0 - MEAN) / STD)  # a pixel of 0, normalised
 CACHE_VERSION = 1
 
 AUGMENTATIONS = ("none", "affine", "elastic")  # elastic is affine, too
-# Each image's own rotation, scales, shear and shift are uniform between minus and plus these.
+# Each image's own rotation, scales, shear, shift, boldness: uniform between minus and plus these.
 ROTATION = math.radians(10)
 SCALE = 0.1  # of width and height, each by itself
 SHEAR = 0.15  # pixels sideways for each pixel down
 SHIFT = 1.0  # pixels
+BOLDNESS = 0.3  # of full black to white: mid-greys, which are the strokes' edges, change by this
 ELASTIC = 0.8  # pixels, the standard deviation of a smooth random field of shifts ...
 KNOTS = 6  # ... drawn at 6 x 6 points, 5.4 pixels apart
 
@@ -159,7 +160,7 @@ def augment(images, kind):
     if kind == "none":
         return images
     n, device = len(images), images.device
-    angle, shear, wide, high, dx, dy = torch.empty(6, n, device=device).uniform_(-1, 1)
+    angle, shear, wide, high, dx, dy, bold = torch.empty(7, n, device=device).uniform_(-1, 1)
     sin, cos = (angle * ROTATION).sin(), (angle * ROTATION).cos()
     weights = torch.zeros(2, 3 + KNOTS**2, n, device=device)  # of the fields, for x and for y
     weights[0, :3] = torch.stack([dx * SHIFT, (1 + wide * SCALE) * cos, shear * SHEAR - sin])
@@ -168,4 +169,7 @@ def augment(images, kind):
         weights[:, 3:].normal_(0, ELASTIC)
     grid = torch.einsum("cfn,fp->npc", weights, _fields(device)).reshape(n, 28, 28, 2).div_(14)
     # grid_sample takes what lies outside an image for 0, so 0 has to be the background meanwhile.
-    return F.grid_sample(images - BLACK, grid, align_corners=False).add_(BLACK)
+    ink = F.grid_sample(images - BLACK, grid, "bicubic", align_corners=False).mul_(STD).clamp_(0, 1)
+    edges = ink * (1 - ink) * 4  # 1 for mid-grey, 0 for black and white
+    ink = torch.addcmul(ink, edges, BOLDNESS * bold.view(n, 1, 1, 1)).clamp_(0, 1)
+    return ink.div_(STD).add_(BLACK)

@@ -114,8 +114,8 @@ def learning_rate(schedule, steps):
     """Factor of the learning rate at each step: 1, or up over the first 20 % and down to 0."""
     if schedule == "constant":
         return lambda step: 1.0
-    peak = 0.2 * steps
-    return lambda step: min(1.0, (step + 1) / peak, (steps - step) / (steps - peak))
+    peak, power = 0.2 * steps, {"linear": 1, "quadratic": 2}[schedule]
+    return lambda step: min(1.0, (step + 1) / peak, ((steps - step) / (steps - peak)) ** power)
 
 
 class SGD(torch.optim.SGD):

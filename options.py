@@ -31,7 +31,7 @@ RECIPES = {  # what each one changes of it
         "label_smoothing": 0.05,
     },
     "best": {
-        "epochs": 60, "lr": 0.03, "schedule": "linear", "nesterov": True, "weight_decay": 0.0005,
+        "epochs": 60, "lr": 0.05, "schedule": "quadratic", "nesterov": True, "weight_decay": 0.0005,
         "augment": "elastic",
     },
 }  # fmt: skip
@@ -97,8 +97,8 @@ def parse(argv, description):
     add("--lr", "learning rate, the highest of the schedule", type=number(float, 0, above=True))
     add("--momentum", "of SGD", type=number(float, 0, below=1))
     add("--nesterov", "Nesterov's momentum", **switch)
-    add("--schedule", "of the learning rate; linear: up for 20 %% of the steps, down to 0",
-        choices=["constant", "linear"])  # fmt: skip
+    add("--schedule", "of the learning rate; not constant: up for 20 %% of the steps, down to 0",
+        choices=["constant", "linear", "quadratic"])  # fmt: skip
     add("--weight-decay", "½·λ·‖w‖² in the optimiser", type=number(float, 0), metavar="λ")
     add("--dropout", "probability, after the hidden linear layers", type=number(float, 0, below=1))
     add("--label-smoothing", "share of each target that is spread over all ten digits",

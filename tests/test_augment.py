@@ -8,6 +8,7 @@ import digits
 
 BLACK = dataset.BLACK.item()
 KINDS = ["affine", "elastic"]
+STRENGTHS = ["ROTATION", "SCALE", "SHEAR", "SHIFT", "ELASTIC", "BOLDNESS"]
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +48,25 @@ def test_the_seed_decides_and_images_differ(kind, images):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_strength_is_no_distortion(kind, images, monkeypatch):
-    for strength in ("ROTATION", "SCALE", "SHEAR", "SHIFT", "ELASTIC"):
+    for strength in STRENGTHS:
         monkeypatch.setattr(dataset, strength, 0.0)
     torch.testing.assert_close(dataset.augment(images, kind), images, atol=1e-4, rtol=0)
 
 
+def test_boldness_changes_greys_alone_and_both_ways(images, monkeypatch):
+    for strength in set(STRENGTHS) - {"BOLDNESS"}:
+        monkeypatch.setattr(dataset, strength, 0.0)
+    before, after = (
+        x * dataset.STD + dataset.MEAN for x in (images, dataset.augment(images, "affine"))
+    )
+    grey = (before > 0.01) & (before < 0.99)
+    torch.testing.assert_close(after[~grey], before[~grey], atol=0.05, rtol=0)
+    ink = (after.sum((1, 2, 3)) / before.sum((1, 2, 3))).log()
+    assert ink.min() < -0.05 and ink.max() > 0.05
+
+
 def test_shift_is_in_pixels(monkeypatch):
-    for strength in ("ROTATION", "SCALE", "SHEAR"):
+    for strength in set(STRENGTHS) - {"SHIFT"}:
         monkeypatch.setattr(dataset, strength, 0.0)
     monkeypatch.setattr(dataset, "SHIFT", 3.0)
     dots = torch.full((500, 1, 28, 28), BLACK)
