@@ -108,15 +108,16 @@ def test_weight_decay_shrinks_the_weights(command):
     assert norms[1] < 0.9 * norms[0]
 
 
-def test_linear_schedule_rises_for_a_fifth_and_ends_near_zero():
-    factor = main.learning_rate("linear", 100)
+@pytest.mark.parametrize(("schedule", "halfway"), [("linear", 0.5), ("quadratic", 0.25)])
+def test_schedules_rise_for_a_fifth_and_end_near_zero(schedule, halfway):
+    factor = main.learning_rate(schedule, 100)
     values = [factor(step) for step in range(100)]
     assert max(values) == values[19] == 1.0
     assert values[:19] == sorted(values[:19])
     assert values[20:] == sorted(values[20:], reverse=True)
-    assert values[0] == 0.05
+    assert values[0] == 0.05 and values[60] == pytest.approx(halfway)
     assert 0 < values[-1] <= 0.02
-    assert 0 < main.learning_rate("linear", 1)(0) <= 1
+    assert 0 < main.learning_rate(schedule, 1)(0) <= 1
 
 
 def test_order_and_noise_follow_from_seed_and_epoch():
