@@ -1,7 +1,7 @@
 """Reads your own handwritten digits; the shipped weights make training optional.
 
     $ python predict.py seven.jpg
-    weights: pretrained/lenet5.pt (lenet5, test accuracy 99.61 %)
+    weights: pretrained/lenet5.pt (lenet5, test accuracy 99.65 %)
     seven.jpg: 7 (99.8 %)
     plots/predictions.png
 

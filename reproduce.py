@@ -1,6 +1,6 @@
 """Every experiment of the README over many seeds: runs them, and writes what came of it.
 
-    python reproduce.py              # everything: about an hour on 2 CPU cores
+    python reproduce.py              # everything: half an hour on 2 CPU cores
     python reproduce.py --only lenet5,mlp --seeds 3
     python reproduce.py --list
 
