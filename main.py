@@ -48,10 +48,16 @@ def train(model, dataset, optimizer, scheduler, config, epoch, progress=QUIET):
     order = torch.Generator().manual_seed(derived_seed(config["seed"], epoch, 0))
     order = torch.randperm(len(dataset), generator=order).to(dataset.data.device)
     torch.manual_seed(derived_seed(config["seed"], epoch, 1 + distributed.rank()))
+    batches = order.split(config["batch_size"])
+    shares = [distributed.share(batch) for batch in batches]
+    rows = torch.cat(shares)
+    # One block: many small tensors, kept between the large ones of each step, split up the heap.
+    outputs = torch.empty(len(rows), 10, device=rows.device)
+    kept = outputs.split([len(share) for share in shares])
     model.train()
-    outputs = []
-    for batch in progress(order.split(config["batch_size"]), desc=f"epoch {epoch}"):
-        images, labels = dataset[distributed.share(batch)]
+    steps = zip(progress(batches, desc=f"epoch {epoch}"), shares, kept, strict=True)
+    for batch, share, output in steps:
+        images, labels = dataset[share]
         logits = model(augment(images, config["augment"]))
         loss = F.cross_entropy(
             logits, labels, reduction="sum", label_smoothing=config["label_smoothing"]
@@ -62,8 +68,8 @@ def train(model, dataset, optimizer, scheduler, config, epoch, progress=QUIET):
         loss.backward()
         optimizer.step()
         scheduler.step()
-        outputs.append((logits.detach(), labels))
-    return score(*map(torch.cat, zip(*outputs, strict=True)))
+        output.copy_(logits.detach())
+    return score(outputs, dataset.targets[rows])
 
 
 def test(model, dataset):

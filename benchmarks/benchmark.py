@@ -445,16 +445,16 @@ def item_start(work, options):
         early.extend(modules)
         return seconds
 
-    only_torch = "import os, torch; os._exit(0)"  # ends at once, as `first_step` does
+    at_once = "import os, torch; os._exit(0)"  # as `first_step` ends
     seconds = alternate(options.repeats + 4, {
-        "import torch": lambda: process("-c", only_torch, work=work)[0],
+        "import torch": lambda: process("-c", "import torch", work=work)[0],
         "--help": lambda: process(ROOT / "main.py", "--help", work=work)[0],
+        "import torch alone": lambda: process("-c", at_once, work=work)[0],
         "first step": step,
     })  # fmt: skip
-    bare = statistics.median(seconds["import torch"])
-    for side in ("--help", "first step"):
-        pair = {"import torch": seconds["import torch"], side: seconds[side]}
-        figure = statistics.median(seconds[side]) - bare
+    for bare, side in (("import torch", "--help"), ("import torch alone", "first step")):
+        pair = {"import torch": seconds[bare], side: seconds[side]}
+        figure = statistics.median(seconds[side]) - statistics.median(seconds[bare])
         yield compared(f"{side} after import torch, s", pair, figure, "<=0.4")
     early = sorted(set(early))
     yield compared("matplotlib, torchvision before it", {}, len(early), "<=0", ", ".join(early))
