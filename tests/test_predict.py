@@ -14,6 +14,7 @@ import pictures
 import pytest
 from PIL import Image, ImageOps
 
+import digits
 import predict
 import preprocess
 from checkpoint import load
@@ -69,18 +70,17 @@ def mnist(count):
 
 def generated(count):
     """Digits drawn in code, and their labels."""
-    digits = pytest.importorskip("digits", reason="digits.py is not there yet")
     images, labels = digits.draw(count, 5)
     return np.asarray(images), np.asarray(labels)
 
 
 @needs_weights
-@pytest.mark.parametrize("source", [mnist, generated])
-def test_photographed_digits_are_read_as_well_as_plain_ones(source):
-    images, labels = source(100)
+@pytest.mark.parametrize(("source", "count"), [(mnist, 200), (generated, 100)])
+def test_photographed_digits_are_read_as_well_as_plain_ones(source, count):
+    images, labels = source(count)
     plain = predict.classify(WEIGHTS, list(images)).argmax(axis=1) == labels
     pages = [pictures.photographed(x, np.random.default_rng([1, i])) for i, x in enumerate(images)]
-    assert (read_digits(pages) == labels).mean() >= plain.mean() - 0.03  # 100 pictures: coarse
+    assert (read_digits(pages) != labels).sum() <= (~plain).sum() + 3  # so few pictures: coarse
 
 
 @needs_weights
