@@ -3,14 +3,19 @@
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 import main
 from tarball import write_tarball
 
 ROOT = Path(main.__file__).parent
+
+# tqdm's own lock is shared with forked processes, and stays locked when one of them is killed.
+tqdm.set_lock(threading.RLock())
 
 
 def write_data(folder, train=600, test=200):
