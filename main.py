@@ -6,6 +6,7 @@
 Prints a line for each epoch, keeps the run in runs/<name>/ and draws plots/<name>_*.png.
 """
 
+import gc
 import math
 import platform
 import shlex
@@ -17,8 +18,9 @@ from functools import partial
 from inspect import unwrap
 from pathlib import Path
 
-if __name__ == "__main__":  # Ctrl-C while torch is imported: end, but without a traceback
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported: end, no traceback
+    gc.disable()  # what imports leave is no garbage, and looking through it takes half a second
 
 import numpy as np
 import torch
@@ -54,16 +56,18 @@ def train(model, dataset, optimizer, scheduler, config, epoch, progress=QUIET):
     # One block: many small tensors, kept between the large ones of each step, split up the heap.
     outputs = torch.empty(len(rows), 10, device=rows.device)
     kept = outputs.split([len(share) for share in shares])
+    ranks = distributed.world_size()
+    reduction = "mean" if ranks == 1 else "sum"  # of a share, which may be empty
     model.train()
     steps = zip(progress(batches, desc=f"epoch {epoch}"), shares, kept, strict=True)
     for batch, share, output in steps:
         images, labels = dataset[share]
         logits = model(augment(images, config["augment"]))
         loss = F.cross_entropy(
-            logits, labels, reduction="sum", label_smoothing=config["label_smoothing"]
+            logits, labels, reduction=reduction, label_smoothing=config["label_smoothing"]
         )
-        # Gradients are averaged over the ranks: sum * ranks / batch is the mean over the batch.
-        loss = loss * (distributed.world_size() / len(batch))
+        if ranks > 1:  # gradients are averaged: sum * ranks / batch is the mean over the batch
+            loss = loss * (ranks / len(batch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -365,4 +369,6 @@ def tell(line, every_rank=False):
 
 
 if __name__ == "__main__":
+    gc.freeze()  # nor look through it later
+    gc.enable()
     sys.exit(main())

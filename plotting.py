@@ -112,16 +112,19 @@ def mistakes(path, title, images, logits, labels, rows=4, columns=8):
     confidence, answers = logits.double().softmax(1).max(1)
     wrong = (answers != labels).nonzero().flatten()
     worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][: rows * columns]
-    figure = titled(title, 11, 1.2 + 1.65 * rows)
-    panels = figure.subplots(rows, columns).flatten()
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, index in zip(panels, worst.tolist(), strict=False):
-        axes.imshow(images[index].numpy(), cmap="gray_r", vmin=0, vmax=255)
-        axes.set_title(
-            f"{labels[index]}, taken for {answers[index]}\n{100 * confidence[index]:.1f} % sure",
-            fontsize=8.5, color=MISTAKE,
+    figure = titled(title, 11, 0.8 + 1.6 * rows)
+    axes = figure.subplots()  # one for all: one for each takes half a second
+    canvas = np.zeros((42 * rows, 36 * columns), np.uint8)
+    for place, index in enumerate(worst.tolist()):
+        y, x = 42 * (place // columns), 36 * (place % columns)
+        canvas[y + 12 : y + 40, x + 4 : x + 32] = images[index].numpy()
+        axes.text(
+            x + 18, y + 11, f"{labels[index]}, taken for {answers[index]}\n"
+            f"{100 * confidence[index]:.1f} % sure",
+            ha="center", va="bottom", fontsize=8.5, color=MISTAKE,
         )  # fmt: skip
+    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255)
+    axes.set_axis_off()
     which = f"the {len(worst)} most confident of {len(wrong):,} mistakes" if len(wrong) else "none"
     figure.supxlabel(f"mistakes: {which} in {len(labels):,} images\n{title[1]}", fontsize=8.5)
     save(figure, path)

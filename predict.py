@@ -9,10 +9,14 @@ The picture shows what the network saw and how sure it is; look there when an an
 """
 
 import argparse
+import gc
 import json
 import os
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    gc.disable()  # as in main.py
 
 import numpy as np
 import torch
@@ -168,4 +172,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     sys.exit(main())
