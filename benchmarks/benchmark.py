@@ -13,7 +13,9 @@ stays small: a process never shows a lower peak of memory than the one that star
 """
 
 import argparse
+import contextlib
 import csv
+import gc
 import importlib.metadata
 import json
 import operator
@@ -21,6 +23,7 @@ import os
 import platform
 import re
 import resource
+import runpy
 import shutil
 import signal
 import statistics
@@ -259,17 +262,22 @@ def watched_run(arguments):
 
 def first_step(arguments):
     """Ends right after the first step of a `main.py`; which modules came too early."""
-    from torch.optim.optimizer import register_optimizer_step_post_hook
 
     def end(optimizer, *_):
         print(json.dumps([name for name in ("matplotlib", "torchvision") if name in sys.modules]))
         sys.stdout.flush()
         os._exit(0)
 
-    register_optimizer_step_post_hook(end)
-    import main
+    def imported():  # only now: what is imported here before it does would cost it less
+        from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    sys.exit(main.main(arguments) or 1)  # only a run that stopped before its first step comes here
+        register_optimizer_step_post_hook(end)
+
+    gc.enable = imported  # main.py calls it when its imports are done
+    sys.argv = ["main.py", *arguments]
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(str(ROOT / "main.py"), run_name="__main__")
+    sys.exit(1)  # only a run that stopped before its first step comes here
 
 
 def timed(setup, statement):
