@@ -371,4 +371,6 @@ def tell(line, every_rank=False):
 if __name__ == "__main__":
     gc.freeze()  # nor look through it later
     gc.enable()
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # nor at the end
+    sys.exit(status)

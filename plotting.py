@@ -19,20 +19,24 @@ SHOWN = 40  # pictures in one figure of predictions
 def save(figure, path):
     """Write a figure as a PNG, whole or not at all; OSError."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", facecolor="white")
+    figure.savefig(buffer, format="png", dpi=120, facecolor="white")
     write_whole(path, buffer.getbuffer())
 
 
-def titled(title, width, height, **layout):
-    """An empty figure under a title of two lines: what was trained, and with which options."""
-    figure = Figure(figsize=(width, height), layout="constrained", **layout)
-    figure.suptitle(title[0], fontsize=13, fontweight="bold")
+def titled(title, width, height):
+    """An empty figure under a title, with a margin around it."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    figure.suptitle(title, fontsize=13, fontweight="bold")
     return figure
 
 
 def curves(path, title, histories, evaluated="test"):
-    """Loss and accuracy over the epochs, of one run or (mean and spread) of several."""
-    figure = titled(title, 11, 4.6)
+    """Loss and accuracy over the epochs, of one run or (mean and spread) of several.
+
+    `title` is what `options.describe` gives: the network and the data, then the options.
+    """
+    figure = titled(title[0], 11, 4.8)
     panels = figure.subplots(1, 2)
     for axes, metric, scale in zip(panels, ("loss", "accuracy"), (1, 100), strict=True):
         ends = []
@@ -56,8 +60,9 @@ def curves(path, title, histories, evaluated="test"):
     several = f"; line: mean of {len(histories)} seeds, band: lowest to highest"
     note = "training values are running averages during the epoch"
     figure.supxlabel(
-        f"{title[1]}\n{note}{several if len(histories) > 1 else ''}", fontsize=8.5, color="0.35"
-    )
+        f"{title[1]}\n{note}{several if len(histories) > 1 else ''}", fontsize=8.5, color="0.35",
+        wrap=True,
+    )  # fmt: skip
     save(figure, path)
 
 
@@ -82,7 +87,7 @@ def confusion(path, title, logits, labels):
     answers = logits.argmax(1)
     counts = torch.bincount(10 * labels + answers, minlength=100).view(10, 10).numpy()
     wrong = np.where(np.eye(10, dtype=bool), 0, counts)
-    figure = titled(title, 7.2, 7)
+    figure = titled(title[0], 7.2, 7.2)
     axes = figure.subplots()
     axes.imshow(wrong, cmap="Reds", vmin=0, vmax=max(1, 1.3 * wrong.max()))
     for label in range(10):
@@ -103,7 +108,7 @@ def confusion(path, title, logits, labels):
         "right answers in grey",
         fontsize=10,
     )
-    figure.supxlabel(title[1], fontsize=8, color="0.35")
+    figure.supxlabel(title[1], fontsize=8, color="0.35", wrap=True)
     save(figure, path)
 
 
@@ -112,7 +117,7 @@ def mistakes(path, title, images, logits, labels, rows=4, columns=8):
     confidence, answers = logits.double().softmax(1).max(1)
     wrong = (answers != labels).nonzero().flatten()
     worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][: rows * columns]
-    figure = titled(title, 11, 0.8 + 1.6 * rows)
+    figure = titled(title[0], 11, 0.9 + 1.6 * rows)
     axes = figure.subplots()  # one for all: one for each takes half a second
     canvas = np.zeros((42 * rows, 36 * columns), np.uint8)
     for place, index in enumerate(worst.tolist()):
@@ -126,7 +131,8 @@ def mistakes(path, title, images, logits, labels, rows=4, columns=8):
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255)
     axes.set_axis_off()
     which = f"the {len(worst)} most confident of {len(wrong):,} mistakes" if len(wrong) else "none"
-    figure.supxlabel(f"mistakes: {which} in {len(labels):,} images\n{title[1]}", fontsize=8.5)
+    text = f"mistakes: {which} in {len(labels):,} images\n{title[1]}"
+    figure.supxlabel(text, fontsize=8.5, color="0.35", wrap=True)
     save(figure, path)
 
 
@@ -136,8 +142,7 @@ def comparison(path, title, results, published):
     `results` is {experiment: {seed: history}}, `published` {experiment: (train loss, train
     accuracy, test loss, test accuracy) or None}.
     """
-    figure = Figure(figsize=(11, 9.5), layout="constrained")
-    figure.suptitle(title, fontsize=13, fontweight="bold")
+    figure = titled(title, 11, 9.5)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 0.9])
     axes = top.subplots()
     for row, (name, histories) in enumerate(results.items()):
@@ -209,7 +214,8 @@ def predictions(path, rows):
     shown = rows[:SHOWN]
     across = min(4, -(-len(shown) // 4))
     down = -(-len(shown) // across)
-    figure = Figure(figsize=(3.6 * across, 1.4 * down + 0.3))
+    limits = 1.3 - 1.4 * down, 1.5 if len(rows) > SHOWN else 1.25
+    figure = Figure(figsize=(3.6 * across, limits[1] - limits[0]))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all: forty times three would take seconds
     for index, (title, original, seen, probabilities) in enumerate(shown):
         x, y = 3.6 * (index // down), -1.4 * (index % down)
@@ -230,6 +236,6 @@ def predictions(path, rows):
             axes.text(place, y, digit, size=6.5, ha="center", weight=weight)
     if len(rows) > SHOWN:
         axes.text(0, 1.3, f"the first {SHOWN} of {len(rows)} pictures", size=9)
-    axes.set(xlim=(-0.1, 3.6 * across - 0.1), ylim=(1.35 - 1.4 * down, 1.55), aspect="equal")
+    axes.set(xlim=(-0.1, 3.6 * across - 0.1), ylim=limits, aspect="equal")
     axes.set_axis_off()
     save(figure, path)

@@ -612,8 +612,8 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--only", type=some_items, default=list(ITEMS), metavar="ITEM,...")
-    parser.add_argument("--repeats", type=int, default=3, help="of whole processes (default: 3); "
-                        "more of what is short")  # fmt: skip
+    parser.add_argument("--repeats", type=int, default=3, choices=range(1, 100), metavar="N",
+                        help="of whole processes (default: 3); more of what is short")  # fmt: skip
     parser.add_argument("--recipe", default="fast", help="of item 4 (default: fast)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="(default: data)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="(default: results.json beside "
@@ -622,6 +622,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clears the temporary folder, too
     if options.json is None and options.only == list(ITEMS):
         options.json = ROOT / "benchmarks" / "results.json"
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"argument --json: {options.json.parent}: there is no such folder")
     source = None
     for folder in (os.environ.get("MNIST_DIR"), options.data_dir):  # the latter before the former
         if folder and all(list(Path(folder).glob(f"{split}.tar*")) for split in ("train", "test")):
