@@ -1,6 +1,6 @@
 """Measures what the project promises, beside what it is compared to, alternating, in one run.
 
-    python benchmarks/benchmark.py                      # everything, 20 to 30 minutes
+    python benchmarks/benchmark.py                      # everything, half an hour
     python benchmarks/benchmark.py --only epoch,start   # some of it
 
 Prints a Markdown table; writes every value measured to benchmarks/results.json, or --json PATH.
@@ -488,7 +488,7 @@ def item_growth(work, options):
     for folder in sorted(work.glob("growth*"), key=lambda folder: int(folder.name[6:])):
         command = ["--device", "cpu", "--epochs", "2", "--data-dir", folder]
         sides[folder.name[6:]] = lambda c=command: child(watched_run, c, work=work)[1]
-    runs = alternate(options.repeats, sides)
+    runs = alternate(options.repeats + 2, sides)
     micro = {n: [1e6 * s / int(n) for run in runs[n] for s in run["train"]] for n in runs}
     medians = [statistics.median(values) for values in micro.values()]
     off = max(abs(median / statistics.mean(medians) - 1) for median in medians)
@@ -509,7 +509,8 @@ def item_runs(work, options):
         loaded.add(len(run["MNIST"]))
         return took, sum(run["fit"])
 
-    results = alternate(options.repeats, {"one": lambda: side(1), "four": lambda: side(4)})
+    sides = {"one": lambda: side(1), "four": lambda: side(4)}
+    results = alternate(options.repeats + 2, sides)
     fits = [fit for _, fit in results["one"]]
     rest = statistics.median(took - fit for took, fit in results["one"])
     four = [took - rest for took, _ in results["four"]]
@@ -612,8 +613,8 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--only", type=some_items, default=list(ITEMS), metavar="ITEM,...")
-    parser.add_argument("--repeats", type=int, default=3, choices=range(1, 100), metavar="N",
-                        help="of whole processes (default: 3); more of what is short")  # fmt: skip
+    parser.add_argument("--repeats", type=int, default=2, choices=range(1, 100), metavar="N",
+                        help="of whole processes (default: 2); more of what is short")  # fmt: skip
     parser.add_argument("--recipe", default="fast", help="of item 4 (default: fast)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="(default: data)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="(default: results.json beside "
