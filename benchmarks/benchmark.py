@@ -3,7 +3,7 @@
     python benchmarks/benchmark.py                      # everything, half an hour
     python benchmarks/benchmark.py --only epoch,start   # some of it
 
-Prints a Markdown table; writes every value measured to benchmarks/results.json, or --json PATH.
+Prints a Markdown table, writes every value to benchmark.json; the README's are in results.json.
 Uses the MNIST of --data-dir, or of the folder that MNIST_DIR names, or generated digits, and says
 which. For Linux and macOS, on the CPU. A machine that is busy with something else gives nonsense:
 the load before the start is printed.
@@ -576,7 +576,7 @@ def machine():
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
         cpu = found[1] if found else cpu
     return {
-        "cpu": cpu, "cores": os.cpu_count(), "os": platform.platform(),
+        "cpu": cpu, "cores": os.cpu_count(), "os": platform.system(),
         "python": platform.python_version(), "torch": importlib.metadata.version("torch"),
         "load": round(os.getloadavg()[0], 2), "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
@@ -589,14 +589,15 @@ def short(number):
 
 def table_line(line):
     """A line of the table: medians and, in brackets, the lowest and highest."""
-    sides = "; ".join(
-        f"{side} {short(statistics.median(v))} {line['unit']} ({short(min(v))} to {short(max(v))})"
-        for side, v in line["measured"].items()
-    )
+    sides = []
+    for side, values in line["measured"].items():
+        low, middle, high = map(short, (min(values), statistics.median(values), max(values)))
+        sides.append(f"{side} {middle} {line['unit']} ({low} to {high})".lstrip())
     bound = (line["bound"] or "as it is").replace("<=", "at most ").replace(">=", "at least ")
     verdict = {True: "yes", False: "NO", None: ""}[line["passed"]]
     note = f" ({line['note']})" if line["note"] else ""
-    return f"| {line['what']}{note} | {sides} | {short(line['figure'])} | {bound} | {verdict} |"
+    cells = line["what"] + note, "; ".join(sides), short(line["figure"]), bound, verdict
+    return f"| {' | '.join(cells)} |"
 
 
 def some_items(text):
@@ -617,13 +618,11 @@ def main():
                         help="of whole processes (default: 2); more of what is short")  # fmt: skip
     parser.add_argument("--recipe", default="fast", help="of item 4 (default: fast)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="(default: data)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="(default: results.json beside "
-                        "this file; none with --only)")  # fmt: skip
+    parser.add_argument("--json", type=Path, default=Path("benchmark.json"), metavar="PATH",
+                        help="(default: benchmark.json)")  # fmt: skip
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clears the temporary folder, too
-    if options.json is None and options.only == list(ITEMS):
-        options.json = ROOT / "benchmarks" / "results.json"
-    if options.json and not options.json.parent.is_dir():
+    if not options.json.parent.is_dir():
         parser.error(f"argument --json: {options.json.parent}: there is no such folder")
     source = None
     for folder in (os.environ.get("MNIST_DIR"), options.data_dir):  # the latter before the former
@@ -640,8 +639,7 @@ def main():
             for line in ITEMS[name](work, options):
                 results["lines"].append({"item": name, **line})
                 print(table_line(line), flush=True)
-                if options.json:
-                    options.json.write_text(json.dumps(results, indent=1) + "\n")
+                options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

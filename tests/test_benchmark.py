@@ -1,5 +1,6 @@
 """The benchmark says what it measured; how long anything takes is no test's business."""
 
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -9,6 +10,21 @@ import pytest
 from helpers import ROOT, write_data
 
 pytest.importorskip("resource", reason="the benchmark is for Linux and macOS")
+
+
+def test_the_readme_quotes_the_results_in_full():
+    path = ROOT / "benchmarks" / "benchmark.py"
+    spec = importlib.util.spec_from_file_location("benchmark", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    results = json.loads(path.with_name("results.json").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    first = readme.index(benchmark.table_line(results["lines"][0]))
+    quoted = readme[first : first + len(results["lines"]) + 1]
+    assert quoted == [*map(benchmark.table_line, results["lines"]), ""]
+    assert {line["item"] for line in results["lines"]} == set(benchmark.ITEMS)
+    machine = "On {cores} shared cores of an {cpu} with".format_map(results["machine"])
+    assert readme[first - 5].startswith(machine)
 
 
 def test_table_and_json_agree_with_what_was_measured(tmp_path):
