@@ -371,6 +371,4 @@ def tell(line, every_rank=False):
 if __name__ == "__main__":
     gc.freeze()  # nor look through it later
     gc.enable()
-    status = main()
-    gc.freeze()  # nor at the end
-    sys.exit(status)
+    sys.exit(main())

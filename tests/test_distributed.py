@@ -30,7 +30,7 @@ HANG = 240  # seconds, also for a busy machine
 # what each one printed, its status and what it did in <number>.<rank>.json.
 DRIVER = """
 import contextlib, gc, io, json, os, sys
-gc.disable()  # starts in half the time, and ends so
+gc.disable()  # starts in less time
 sys.path.insert(0, ROOT)
 import torch
 import torch.distributed as dist
@@ -76,7 +76,6 @@ for number, arguments in enumerate(json.loads(sys.argv[1])):
     out, err = (output.read() for output in outputs)
     with open(f"{number}.{rank}.json", "w") as file:
         json.dump({"status": status, "out": out, "err": err, "events": events}, file)
-gc.freeze()
 """
 
 
@@ -369,6 +368,7 @@ def test_a_signal_ends_every_process(data, tmp_path):
             else:
                 assert reports == 1, lines
             assert state(folder, name)["epoch"] >= 2
+            assert not [line for line in lines if "leaked" in line]  # by libraries, at exit
             if signals[victim] != signal.SIGKILL:  # what is there is drawn
                 assert len(list((folder / "plots").glob("*.png"))) == 3
                 assert not list((folder / "runs" / name).glob(".*.tmp"))
