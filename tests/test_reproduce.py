@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import reproduce
+from options import RECIPES
 from tarball import write_tarball
 
 ROOT = Path(reproduce.__file__).resolve().parent
@@ -17,6 +18,22 @@ def test_readme_holds_results_md_whole():
     results = (ROOT / "results.md").read_text(encoding="utf-8")
     between = readme.split(reproduce.START)[1].split(reproduce.END)[0]
     assert between.strip() == results.strip()
+
+
+def test_readme_holds_the_recipes_as_they_are():
+    words = {
+        "epochs": "{} epoch", "batch_size": "batches of {}", "lr": "learning rate {} ",
+        "schedule": " {},", "nesterov": "Nesterov", "dropout": "dropout {}",
+        "weight_decay": "weight decay {}", "label_smoothing": "label smoothing {}",
+        "augment": "{} distortions",
+    }  # fmt: skip
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    for name, changed in RECIPES.items():
+        if changed:
+            (row,) = [line for line in readme if line.startswith(f"| `{name}` |")]
+            assert [w for k, w in words.items() if w.format(changed.get(k, "")) in row] == [
+                words[key] for key in words if key in changed
+            ], row
 
 
 def test_interval_is_students():
