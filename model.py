@@ -1,8 +1,10 @@
 """The two networks: LeNet-5 with 44,426 parameters and a small MLP with 15,910.
 
-Both take normalised images (N x 1 x 28 x 28, float32) and give logits (N x 10).
+Both take normalised images (N x 1 x 28 x 28, float32) and give logits (N x 10). To train a network
+of your own, write its class here and give it a line in MODELS: that is all.
 """
 
+import torch
 from torch import nn
 
 
@@ -12,7 +14,9 @@ class LeNet5(nn.Module):
     Pooling before ReLU is the same function as after it, on a quarter of the values.
     """
 
-    def __init__(self, dropout=0.0):
+    title = "LeNet-5"
+
+    def __init__(self, dropout: float = 0.0):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.ReLU(),  # 6 x 12 x 12
@@ -23,14 +27,16 @@ class LeNet5(nn.Module):
             nn.Linear(84, 10),
         )  # fmt: skip
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(images)
 
 
 class CustomMLP(nn.Module):
     """One hidden layer; with 56 hidden units it has as many parameters as LeNet-5 (44,530)."""
 
-    def __init__(self, hidden=20, dropout=0.0):
+    title = "MLP"
+
+    def __init__(self, hidden: int = 20, dropout: float = 0.0):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),  # 784
@@ -38,36 +44,36 @@ class CustomMLP(nn.Module):
             nn.Linear(hidden, 10),
         )  # fmt: skip
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(images)
 
 
-MODELS = {"lenet5": LeNet5, "mlp": CustomMLP}
+# The networks by the name that --model takes. The options of a constructor become options of the
+# command line: --hidden, --dropout.
+MODELS: dict[str, type[nn.Module]] = {"lenet5": LeNet5, "mlp": CustomMLP}
 
 
-def build(config):
-    """The network that a run's configuration (`model`, `hidden`, `dropout`) describes."""
-    options = {"dropout": config["dropout"]}
-    if config["model"] == "mlp":
-        options["hidden"] = config["hidden"]
-    return MODELS[config["model"]](**options)
-
-
-def parameter_table(model):
-    """Each layer's shape, the arithmetic of its parameters, their count, and the total, as text."""
+def parameter_table(model: nn.Module) -> str:
+    """Each layer with parameters, the arithmetic of their number, and the total, as text."""
     rows = []
-    for layer in model.layers:
-        if isinstance(layer, nn.Conv2d):
-            size = f"{layer.kernel_size[0]}×{layer.kernel_size[1]}"
-            shape = f"conv {layer.in_channels} → {layer.out_channels}, {size}"
-            formula = f"({layer.in_channels}·{size.replace('×', '·')} + 1) · {layer.out_channels}"
-        elif isinstance(layer, nn.Linear):
-            shape = f"linear {layer.in_features} → {layer.out_features}"
-            formula = f"({layer.in_features} + 1) · {layer.out_features}"
-        else:
+    for layer in model.modules():
+        own = list(layer.parameters(recurse=False))
+        if not own:
             continue
-        rows.append((shape, formula, sum(p.numel() for p in layer.parameters())))
+        bias = " + 1" if getattr(layer, "bias", None) is not None else ""
+        if isinstance(layer, nn.Conv2d):
+            size = [layer.in_channels // layer.groups, *layer.kernel_size]
+            name = f"conv {layer.in_channels} → {layer.out_channels}, {size[1]}×{size[2]}"
+            formula = f"({'·'.join(map(str, size))}{bias}) · {layer.out_channels}"
+        elif isinstance(layer, nn.Linear):
+            name = f"linear {layer.in_features} → {layer.out_features}"
+            formula = f"({layer.in_features}{bias}) · {layer.out_features}"
+        else:
+            name = type(layer).__name__
+            formula = " + ".join("·".join(map(str, p.shape)) for p in own)
+        rows.append((name, formula, sum(p.numel() for p in own)))
     rows.append(("total", "", sum(p.numel() for p in model.parameters())))
-    lines = [f"{'layer':<18}  {'parameters':<18}  {'count':>7}"]
-    lines += [f"{shape:<18}  {formula:<18}  {count:>7,}" for shape, formula, count in rows]
+    widths = [max(18, *(len(row[column]) for row in rows)) for column in (0, 1)]
+    lines = [f"{'layer':<{widths[0]}}  {'parameters':<{widths[1]}}  {'count':>7}"]
+    lines += [f"{name:<{widths[0]}}  {formula:<{widths[1]}}  {n:>7,}" for name, formula, n in rows]
     return "\n".join(lines)

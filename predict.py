@@ -5,40 +5,41 @@
     seven.jpg: 7 (99.8 %)
     plots/predictions.png
 
-The picture shows what the network saw and how sure it is; look there when an answer is wrong.
+The figure shows what the network saw and how sure it is; look there when an answer is wrong.
 """
 
-import argparse
-import gc
-import json
-import os
 import sys
-from pathlib import Path
+
+from training import console
 
 if __name__ == "__main__":
-    gc.disable()  # as in main.py
+    console.before_imports()
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from checkpoint import CheckpointError, load
 from dataset import normalize
-from model import build
-from options import Parser
-from preprocess import PictureError, fit, prepare, read
+from digits import photo, picture
+from files import PictureError, UserError
+from model import MODELS
+from training.checkpoint import load
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
 SHIPPED = Path(__file__).resolve().parent / "pretrained" / "lenet5.pt"
 FIGURE = Path("plots") / "predictions.png"
-CLOSE = 0.1  # a runner-up at least this probable is printed
+THUMBNAIL = 160  # pixels: the longer side of a picture in the figure
+RUNNER_UP = 0.1  # the second digit is printed from this probability on
 
 
-def parse(arguments=None):
-    """The command line's options."""
-    parser = Parser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )  # fmt: skip
+def read_command_line(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's options: `images`, `checkpoint`, `json`."""
+    parser = console.Parser(__doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, or folders of them")
     parser.add_argument(
         "--checkpoint",
@@ -49,92 +50,96 @@ def parse(arguments=None):
     return parser.parse_args(arguments)
 
 
-def printable(text):
+def printable(text: str | Path) -> str:
     """The text with control characters, which a file's name may hold, made visible."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
-def expand(names):
+def picture_paths(names: Iterable[str]) -> Iterator[Path]:
     """Paths of pictures: files as they are, folders as the pictures directly in them, sorted."""
     for path in map(Path, names):
         inside = []
         if os.path.isdir(path) and os.access(path, os.R_OK):
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        yield from inside or [path]  # of a folder without pictures, read() says what is wrong
+        yield from inside or [path]  # picture.read says what is wrong with any other folder
 
 
-def newest_checkpoint():
+def newest_checkpoint() -> Path:
     """The checkpoint that the user's latest training wrote, else the shipped one."""
     runs = Path("runs").glob("*/checkpoint.pt")
     return max(runs, key=lambda path: path.stat().st_mtime, default=SHIPPED)
 
 
-def describe(path, checkpoint):
+def weights_in_words(path: Path, checkpoint: dict) -> str:
     """A checkpoint in one line: where it is, which network, how good, trained on what."""
-    facts = [checkpoint["config"]["model"]]
-    history = checkpoint["history"]
+    config, history = checkpoint["config"], checkpoint["history"]
+    facts = [config.model]
     if history and history[-1].get("test_accuracy") is not None:
         facts.append(f"test accuracy {100 * history[-1]['test_accuracy']:.2f} %")
-    if checkpoint["config"]["data"] == "generated":
+    if config.data == "generated":
         facts.append("trained on generated digits, not on MNIST")
     return f"weights: {printable(path)} ({', '.join(facts)})"
 
 
-def classify(checkpoint, images):
+def classify(checkpoint: dict, images: Sequence[np.ndarray]) -> np.ndarray:
     """Probabilities (N x 10) of the digits in images (N x 28 x 28, uint8), in one batch."""
-    model = build(checkpoint["config"])
+    config = checkpoint["config"]
+    model = MODELS[config.model](**config.network)
     model.load_state_dict(checkpoint["model"])
+    model.eval()
     with torch.inference_mode():
-        logits = model.eval()(normalize(torch.from_numpy(np.stack(images))))
+        logits = model(normalize(torch.from_numpy(np.stack(images))))
     return logits.softmax(dim=1).numpy()
 
 
-def examine(path):
+def examine(path: Path) -> dict:
     """One picture's record: its file, a thumbnail, the 28 x 28 the network sees, or the error."""
-    record = {"file": str(path)}
+    record: dict = {"file": str(path)}
     try:
-        page = read(path)
-        record["thumbnail"] = np.asarray(fit(page, 160))
-        record["seen"], record["others"] = prepare(page)
+        page = picture.read(path)
+        record["thumbnail"] = np.asarray(picture.resized(page, THUMBNAIL))
+        record["seen"], record["others"] = photo.prepare(page)
     except PictureError as error:
         record["error"] = str(error)
-        print(f"error: {printable(path)}: {printable(error)}", file=sys.stderr)
+        console.tell(f"error: {printable(path)}: {printable(record['error'])}")
     return record
 
 
-def answer(record):
+def answer_in_words(record: dict) -> str:
     """What a person reads of one picture: the digit, how sure, the runner-up when it is close."""
     if "digit" not in record:
         return record["error"].partition(";")[0]
     ranked = sorted(enumerate(record["probabilities"]), key=lambda pair: -pair[1])
-    likely = [f"{digit} ({100 * p:.1f} %)" for digit, p in ranked[:2] if p >= CLOSE]
+    likely = [f"{digit} ({100 * p:.1f} %)" for digit, p in ranked[:2] if p >= RUNNER_UP]
     others = f", the largest of {record['others'] + 1} digits" if record["others"] else ""
     return " or ".join(likely) + others
 
 
-def draw(records):
-    """Write the figure of every picture that could be decoded, whole or not at all."""
-    import plotting  # late: matplotlib takes 0.3 s
+def draw_figure(records: Sequence[dict]) -> None:
+    """Write the figure of all pictures that could be opened, whole or not at all."""
+    from training import plotting  # late: matplotlib takes 0.3 s
 
-    rows = [
-        (
-            f"{printable(Path(record['file']).name)[-28:]}: {answer(record)}",
-            record["thumbnail"],
-            record.get("seen"),
-            record.get("probabilities"),
+    rows = []
+    for record in records:
+        name = printable(Path(record["file"]).name)[-28:]
+        text = f"{name}: {answer_in_words(record)}"
+        rows.append(
+            (text, record["thumbnail"], record.get("seen"), record.get("probabilities")),
         )
-        for record in records
-    ]
-    plotting.predictions(FIGURE, rows)
+    try:
+        plotting.predictions(FIGURE, rows)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{FIGURE}: {why}; make it writable, then try again") from None
 
 
-def run(options):
-    """Answers for every picture that has an answer; returns the exit status."""
+def answer_all(options: argparse.Namespace) -> int:
+    """Answers for every picture that has an answer; gives the exit status."""
     aside = sys.stderr if options.json else sys.stdout
     path = options.checkpoint or newest_checkpoint()
     checkpoint = load(path)
-    print(describe(path, checkpoint), file=aside)
-    records = [examine(picture) for picture in expand(options.images)]
+    print(weights_in_words(path, checkpoint), file=aside)
+    records = [examine(one) for one in picture_paths(options.images)]
     found = [record for record in records if "seen" in record]
     if found:
         probabilities = classify(checkpoint, [record["seen"] for record in found])
@@ -142,36 +147,32 @@ def run(options):
             record.update(digit=int(row.argmax()), confidence=float(row.max()))
             record["probabilities"] = [round(float(p), 6) for p in row]
     if options.json:
-        pictures = {"thumbnail", "seen"}
-        results = [{k: v for k, v in r.items() if k not in pictures} for r in records]
+        pixels = {"thumbnail", "seen"}
+        results = [{k: v for k, v in r.items() if k not in pixels} for r in records]
         print(json.dumps({"checkpoint": str(path), "results": results}, indent=1))
     else:
         for record in found:
-            print(f"{printable(record['file'])}: {answer(record)}")
-    decoded = [record for record in records if "thumbnail" in record]
-    if decoded:
-        draw(decoded)
+            print(f"{printable(record['file'])}: {answer_in_words(record)}")
+    opened = [record for record in records if "thumbnail" in record]
+    if opened:
+        draw_figure(opened)
         print(FIGURE, file=aside)
     return 0 if len(found) == len(records) else 1
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """The program; gives its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a file's name may have any character
-    options = parse(arguments)
-    try:
-        return run(options)
-    except CheckpointError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:  # a picture's own are in its record
-        print(f"error: {FIGURE}: {error.strerror}; make it writable", file=sys.stderr)
-    except KeyboardInterrupt:
-        return 130
-    return 1
+    options = read_command_line(arguments)
+
+    def program() -> int:
+        try:
+            return answer_all(options)
+        except console.Interrupted as interrupted:
+            return interrupted.status  # there is no run that could be continued
+
+    return console.guarded(program)
 
 
 if __name__ == "__main__":
-    gc.freeze()
-    gc.enable()
+    console.after_imports()
     sys.exit(main())

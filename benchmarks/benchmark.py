@@ -168,18 +168,18 @@ def trainer(data, *arguments):
     """A function that makes what `main.train` takes: the data, a new network and so on."""
     import torch
 
-    import options
     from dataset import MNIST
-    from main import SGD
-    from model import build
+    from model import MODELS
+    from training.config import parse
+    from training.optim import SGD
 
-    config, _ = options.parse(["--device", "cpu", *arguments], "")
-    dataset = MNIST(data, train=True)
+    config, _ = parse(["--device", "cpu", *arguments], "")
+    dataset = MNIST(data, train=True).augmented(config.augment)
 
     def make():
         torch.manual_seed(0)
-        model = build(config)
-        optimizer = SGD(model.parameters(), config["lr"], config["momentum"], fused=True)
+        model = MODELS[config.model](**config.network)
+        optimizer = SGD(model.parameters(), config.lr, config.momentum, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
         return model, dataset, optimizer, scheduler, config
 
@@ -202,7 +202,7 @@ def timed_floor(parts, images, labels):
     model, dataset, optimizer, _, config = parts
     model.train()
     start = time.perf_counter()
-    for _ in range(-(-len(dataset) // config["batch_size"])):
+    for _ in range(-(-len(dataset) // config.batch_size)):
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -215,11 +215,14 @@ def epoch_and_floor(data, model, repeats):
     import torch
 
     make = trainer(data, "--model", model)
-    images, labels = make()[1][torch.arange(64)]
-    results = alternate(repeats + 1, {
-        "epoch": lambda: timed_epoch(make()),
-        "floor": lambda: timed_floor(make(), images, labels),
-    })  # fmt: skip
+    images, labels = next(make()[1].batches(torch.arange(64), 64))
+    results = alternate(
+        repeats + 1,
+        {
+            "epoch": lambda: timed_epoch(make()),
+            "floor": lambda: timed_floor(make(), images, labels),
+        },
+    )
     return {side: seconds[1:] for side, seconds in results.items()}
 
 
@@ -253,8 +256,11 @@ def watched_run(arguments):
 
         return watch
 
+    from training import data
+
     for name in seconds:
-        setattr(main, name, watched(name, getattr(main, name)))
+        module = data if name == "MNIST" else main
+        setattr(module, name, watched(name, getattr(module, name)))
     if main.main(arguments):
         sys.exit(1)
     return seconds | {"megabytes": megabytes() - before}
@@ -296,9 +302,9 @@ def prepare(source, work, only):
     import numpy as np
     import torch
 
-    import digits
     from dataset import MNIST
-    from tarball import find_tarball, write_tarball
+    from digits import synthetic
+    from digits.tarball import find_tarball, write_tarball
 
     work = Path(work)
     data = work / "data"
@@ -308,7 +314,7 @@ def prepare(source, work, only):
             tar = find_tarball(source, split)
             shutil.copyfile(tar, data / tar.name)
     else:
-        digits.generate(data)
+        synthetic.generate(data)
     sets = {split: MNIST(data, train=split == "train") for split in ("train", "test")}  # and caches
     for split, dataset in sets.items():
         np.save(work / f"{split}_images.npy", dataset.data.numpy())
@@ -331,8 +337,14 @@ def prepare(source, work, only):
 
 
 CHILDREN = (
-    usual_program, epoch_and_floor, augmented_epochs, watched_run, first_step, timed, prepare,
-)  # fmt: skip
+    usual_program,
+    epoch_and_floor,
+    augmented_epochs,
+    watched_run,
+    first_step,
+    timed,
+    prepare,
+)
 
 
 # Processes, from outside
@@ -344,9 +356,13 @@ def process(*command, work, **environment):
     with tempfile.TemporaryDirectory(dir=work) as folder:
         start = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, *map(str, command)], cwd=folder, env=environment, text=True,
-            encoding="utf-8", capture_output=True,
-        )  # fmt: skip
+            [sys.executable, *map(str, command)],
+            cwd=folder,
+            env=environment,
+            text=True,
+            encoding="utf-8",
+            capture_output=True,
+        )
         seconds = time.perf_counter() - start
         if done.returncode:
             sys.exit(f"error: {command}: status {done.returncode}\n{done.stderr[-2000:]}")
@@ -378,9 +394,14 @@ def compared(what, measured, figure, bound=None, note="", unit="s"):
     holds = {"<": operator.le, ">": operator.ge}
     passed = holds[bound[0]](figure, float(bound[2:])) if bound else None
     return {
-        "what": what, "measured": measured, "unit": unit, "figure": figure, "bound": bound,
-        "passed": passed, "note": note,
-    }  # fmt: skip
+        "what": what,
+        "measured": measured,
+        "unit": unit,
+        "figure": figure,
+        "bound": bound,
+        "passed": passed,
+        "note": note,
+    }
 
 
 def ratio(over, under):
@@ -414,10 +435,13 @@ def item_tutorial(work, options):
 def item_published(work, options):
     """3. The published way: a file for each image, weight decay in Python, 5 epochs."""
     for model, bound in (("lenet5", ">=4"), ("mlp", ">=8")):
-        seconds = alternate(options.repeats, {
-            "ours": lambda m=model: ours(work, "--model", m, "--weight-decay", "0.0001")[0],
-            "published way": lambda m=model: usual(work, m, True)[0],
-        })  # fmt: skip
+        seconds = alternate(
+            options.repeats,
+            {
+                "ours": lambda m=model: ours(work, "--model", m, "--weight-decay", "0.0001")[0],
+                "published way": lambda m=model: usual(work, m, True)[0],
+            },
+        )
         figure = ratio(seconds["published way"], seconds["ours"])
         yield compared(f"{NAMES[model]}: published way's time over ours", seconds, figure, bound)
 
@@ -454,12 +478,15 @@ def item_start(work, options):
         return seconds
 
     at_once = "import os, torch; os._exit(0)"  # as `first_step` ends
-    seconds = alternate(options.repeats + 4, {
-        "import torch": lambda: process("-c", "import torch", work=work)[0],
-        "--help": lambda: process(ROOT / "main.py", "--help", work=work)[0],
-        "import torch alone": lambda: process("-c", at_once, work=work)[0],
-        "first step": step,
-    })  # fmt: skip
+    seconds = alternate(
+        options.repeats + 4,
+        {
+            "import torch": lambda: process("-c", "import torch", work=work)[0],
+            "--help": lambda: process(ROOT / "main.py", "--help", work=work)[0],
+            "import torch alone": lambda: process("-c", at_once, work=work)[0],
+            "first step": step,
+        },
+    )
     for bare, side in (("import torch", "--help"), ("import torch alone", "first step")):
         pair = {"import torch": seconds[bare], side: seconds[side]}
         figure = statistics.median(seconds[side]) - statistics.median(seconds[bare])
@@ -472,11 +499,14 @@ def item_start(work, options):
     plain = f"import io, tarfile; import numpy as np; from PIL import Image; tar = {str(tar)!r}"
     both = f"MNIST({str(data)!r}); MNIST({str(data)!r}, train=False)"
     cold = f"import os; os.symlink({str(tar)!r}, {tar.name!r}); {mnist}"  # where no cache is
-    seconds = alternate(options.repeats, {
-        "ours, verified": lambda: child(timed, cold, "MNIST('.')", work=work)[1][0],
-        "tarfile + Pillow": lambda: child(timed, plain, PLAIN_DECODE, work=work)[1][0],
-        "later starts": lambda: child(timed, mnist, both, work=work)[1][0],
-    })  # fmt: skip
+    seconds = alternate(
+        options.repeats,
+        {
+            "ours, verified": lambda: child(timed, cold, "MNIST('.')", work=work)[1][0],
+            "tarfile + Pillow": lambda: child(timed, plain, PLAIN_DECODE, work=work)[1][0],
+            "later starts": lambda: child(timed, mnist, both, work=work)[1][0],
+        },
+    )
     later = {"both sets": seconds.pop("later starts")}
     yield compared("first start over plain decoding", seconds, ratio(*seconds.values()), "<=2")
     yield compared("later starts, s", later, statistics.median(later["both sets"]), "<=0.2")
@@ -520,7 +550,7 @@ def item_runs(work, options):
 
 def item_generated(work, options):
     """8. 70,000 generated digits, on disk."""
-    code = "import digits", "digits.generate('digits')"
+    code = "from digits import synthetic", "synthetic.generate('drawn')"
     results = [child(timed, *code, work=work)[1] for _ in range(options.repeats)]
     seconds, memory = map(list, zip(*results, strict=True))
     yield compared("70,000 generated digits, s", {"": seconds}, statistics.median(seconds), "<=10")
@@ -539,10 +569,13 @@ def item_augment(work, options):
 def item_processes(work, options):
     """10. Two processes with a thread each against one with two; as it is."""
     torchrun = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
-    results = alternate(options.repeats, {
-        "1 process": lambda: ours(work, OMP_NUM_THREADS="2"),
-        "2 processes": lambda: ours(work, launcher=torchrun, OMP_NUM_THREADS="1"),
-    })  # fmt: skip
+    results = alternate(
+        options.repeats,
+        {
+            "1 process": lambda: ours(work, OMP_NUM_THREADS="2"),
+            "2 processes": lambda: ours(work, launcher=torchrun, OMP_NUM_THREADS="1"),
+        },
+    )
     whole = {side: [seconds for seconds, _, _ in runs] for side, runs in results.items()}
     epochs = {
         side: [float(row["seconds"]) for *_, metrics in runs for row in metrics]
@@ -576,10 +609,14 @@ def machine():
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
         cpu = found[1] if found else cpu
     return {
-        "cpu": cpu, "cores": os.cpu_count(), "os": platform.system(),
-        "python": platform.python_version(), "torch": importlib.metadata.version("torch"),
-        "load": round(os.getloadavg()[0], 2), "date": time.strftime("%Y-%m-%d"),
-    }  # fmt: skip
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "os": platform.system(),
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "load": round(os.getloadavg()[0], 2),
+        "date": time.strftime("%Y-%m-%d"),
+    }
 
 
 def short(number):
@@ -610,16 +647,29 @@ def some_items(text):
 def main():
     items = "\n".join(f"  {name:<10} {item.__doc__}" for name, item in ITEMS.items())
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=f"items:\n{items}", allow_abbrev=False,
+        description=__doc__,
+        epilog=f"items:\n{items}",
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--only", type=some_items, default=list(ITEMS), metavar="ITEM,...")
-    parser.add_argument("--repeats", type=int, default=2, choices=range(1, 100), metavar="N",
-                        help="of whole processes (default: 2); more of what is short")  # fmt: skip
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=2,
+        choices=range(1, 100),
+        metavar="N",
+        help="of whole processes (default: 2); more of what is short",
+    )
     parser.add_argument("--recipe", default="fast", help="of item 4 (default: fast)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="(default: data)")
-    parser.add_argument("--json", type=Path, default=Path("benchmark.json"), metavar="PATH",
-                        help="(default: benchmark.json)")  # fmt: skip
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=Path("benchmark.json"),
+        metavar="PATH",
+        help="(default: benchmark.json)",
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clears the temporary folder, too
     if not options.json.parent.is_dir():
@@ -633,8 +683,11 @@ def main():
         _, (count, data) = child(prepare, source, work, options.only, work=work)
         results = {"machine": machine(), "data": f"{data}, {count:,} images", "lines": []}
         print("; ".join(f"{key}: {value}" for key, value in results["machine"].items()))
-        print(f"data: {results['data']}\n\n| what | measured: median (lowest to highest) | figure "
-              "| bound | holds |\n| --- | --- | --- | --- | --- |", flush=True)  # fmt: skip
+        print(
+            f"data: {results['data']}\n\n| what | measured: median (lowest to highest) | figure "
+            "| bound | holds |\n| --- | --- | --- | --- | --- |",
+            flush=True,
+        )
         for name in options.only:
             for line in ITEMS[name](work, options):
                 results["lines"].append({"item": name, **line})

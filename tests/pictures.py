@@ -1,7 +1,8 @@
 """Pictures of digits as people make them, drawn in code.
 
-`photographed` makes a photograph of an MNIST-like 28 x 28; `SCENES` draws a digit with our own
-strokes on the grounds, with the tools and in the light that people have; `BLANKS` has no digit.
+`photographed` makes a photograph of an MNIST-like image (28 x 28). Each of `SCENES` draws a digit
+with our own strokes: on the paper, with the pens and in the light that people have. `BLANKS` names
+the pictures without a digit, which `blank` makes.
 """
 
 from itertools import pairwise
@@ -9,31 +10,64 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-# Each digit as curves through points (x, y) in a box 1 wide and 1.5 high.
+# Each digit: curves, each through its points (x, y), in a box 1 wide and 1.5 high.
 CURVES = {
     0: [[(0.55, 0), (0.12, 0.35), (0.08, 1), (0.5, 1.5), (0.9, 1.1), (0.9, 0.4), (0.5, 0.02)]],
     1: [[(0.35, 0.3), (0.6, 0)], [(0.6, 0), (0.56, 0.7), (0.54, 1.5)]],
-    2: [[(0.1, 0.35), (0.4, 0), (0.8, 0.2), (0.75, 0.65), (0.4, 1.1), (0.05, 1.48)],
-        [(0.05, 1.48), (0.5, 1.45), (0.95, 1.47)]],
-    3: [[(0.1, 0.2), (0.45, 0), (0.8, 0.25), (0.7, 0.6), (0.35, 0.7)],
-        [(0.35, 0.7), (0.8, 0.85), (0.85, 1.25), (0.45, 1.5), (0.05, 1.3)]],
-    4: [[(0.4, 0), (0.25, 0.45), (0.05, 0.9)], [(0.05, 0.9), (0.5, 0.9), (0.98, 0.87)],
-        [(0.72, 0.35), (0.7, 0.9), (0.67, 1.5)]],
-    5: [[(0.25, 0.05), (0.2, 0.35), (0.17, 0.65)],
+    2: [
+        [(0.1, 0.35), (0.4, 0), (0.8, 0.2), (0.75, 0.65), (0.4, 1.1), (0.05, 1.48)],
+        [(0.05, 1.48), (0.5, 1.45), (0.95, 1.47)],
+    ],
+    3: [
+        [(0.1, 0.2), (0.45, 0), (0.8, 0.25), (0.7, 0.6), (0.35, 0.7)],
+        [(0.35, 0.7), (0.8, 0.85), (0.85, 1.25), (0.45, 1.5), (0.05, 1.3)],
+    ],
+    4: [
+        [(0.4, 0), (0.25, 0.45), (0.05, 0.9)],
+        [(0.05, 0.9), (0.5, 0.9), (0.98, 0.87)],
+        [(0.72, 0.35), (0.7, 0.9), (0.67, 1.5)],
+    ],
+    5: [
+        [(0.25, 0.05), (0.2, 0.35), (0.17, 0.65)],
         [(0.17, 0.65), (0.5, 0.52), (0.85, 0.8), (0.8, 1.25), (0.45, 1.5), (0.05, 1.35)],
-        [(0.25, 0.05), (0.55, 0.03), (0.88, 0.02)]],
-    6: [[(0.75, 0), (0.3, 0.45), (0.08, 1), (0.3, 1.45), (0.7, 1.4), (0.85, 1.05), (0.55, 0.8),
-         (0.12, 1.05)]],
+        [(0.25, 0.05), (0.55, 0.03), (0.88, 0.02)],
+    ],
+    6: [
+        [
+            (0.75, 0),
+            (0.3, 0.45),
+            (0.08, 1),
+            (0.3, 1.45),
+            (0.7, 1.4),
+            (0.85, 1.05),
+            (0.55, 0.8),
+            (0.12, 1.05),
+        ]
+    ],
     7: [[(0.05, 0.08), (0.5, 0.07), (0.92, 0.03)], [(0.92, 0.03), (0.6, 0.7), (0.4, 1.5)]],
-    8: [[(0.75, 0.2), (0.45, 0), (0.2, 0.25), (0.5, 0.68), (0.85, 1.1), (0.5, 1.5), (0.13, 1.15),
-         (0.5, 0.68), (0.8, 0.35), (0.72, 0.15)]],
-    9: [[(0.82, 0.25), (0.5, 0), (0.15, 0.3), (0.35, 0.68), (0.75, 0.5), (0.83, 0.2)],
-        [(0.83, 0.2), (0.8, 0.8), (0.68, 1.5)]],
-}  # fmt: skip
+    8: [
+        [
+            (0.75, 0.2),
+            (0.45, 0),
+            (0.2, 0.25),
+            (0.5, 0.68),
+            (0.85, 1.1),
+            (0.5, 1.5),
+            (0.13, 1.15),
+            (0.5, 0.68),
+            (0.8, 0.35),
+            (0.72, 0.15),
+        ]
+    ],
+    9: [
+        [(0.82, 0.25), (0.5, 0), (0.15, 0.3), (0.35, 0.68), (0.75, 0.5), (0.83, 0.2)],
+        [(0.83, 0.2), (0.8, 0.8), (0.68, 1.5)],
+    ],
+}
 
 
-def smooth(points, steps=16):
-    """A curve through points (Catmull-Rom): (N, 2) to (steps * (N - 1) + 1, 2)."""
+def curve_through(points, steps=16):
+    """A smooth curve through points (Catmull-Rom): from N x 2 to (steps * (N - 1) + 1) x 2."""
     points = np.array(points, float)
     p = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
@@ -51,7 +85,8 @@ def strokes(digit, size, centre, height, width, generator, gaps=()):
     draw = ImageDraw.Draw(image)
     slant, lean = generator.uniform(0.0, 0.2), generator.uniform(-0.06, 0.06)
     for curve in CURVES[digit]:
-        points = smooth(np.array(curve) + generator.normal(0, 0.015, (len(curve), 2))) - [0.5, 0.75]
+        uneven = np.array(curve) + generator.normal(0, 0.015, (len(curve), 2))
+        points = curve_through(uneven) - [0.5, 0.75]  # (0, 0) is now the centre of the box
         x = points[:, 0] - slant * points[:, 1] + lean * points[:, 1]
         points = (np.stack([x, points[:, 1]], axis=1) * height / 1.5 + centre) * scale
         r = width * scale / 2
@@ -77,7 +112,7 @@ def sheet(size, colour):
 
 
 def inked(page, ink, colour):
-    """The page with a colour laid on where there is ink (H x W, 0 to 1)."""
+    """The page with a colour where there is ink (H x W, 0 to 1)."""
     return page + (np.array(colour, np.float32) - page) * ink[..., None]
 
 
@@ -93,7 +128,7 @@ def lines(size, period, width, tilt, offset=0.3, upright=False, bend=0.0, fan=0.
 
 
 def lit(page, generator, gradient=0.4, vignette=0.0):
-    """The page in light that comes from one side and fades towards the corners."""
+    """The page in light that comes from one side and gets weaker towards the corners."""
     y, x = np.meshgrid(*(np.linspace(-0.5, 0.5, n) for n in page.shape[:2]), indexing="ij")
     angle = generator.uniform(0, 2 * np.pi)
     light = 1 + gradient * (x * np.cos(angle) + y * np.sin(angle)) - vignette * (x * x + y * y) * 2
@@ -499,9 +534,17 @@ def blank(name, g):
 
 
 BLANKS = (
-    "white", "black", "black, MNIST's size", "transparent", "one pixel", "noise", "strip of noise",
-    "grain", "ruled", "squared",
-)  # fmt: skip
+    "white",
+    "black",
+    "black, MNIST's size",
+    "transparent",
+    "one pixel",
+    "noise",
+    "strip of noise",
+    "grain",
+    "ruled",
+    "squared",
+)
 SCENES = (
     pen_on_squared_paper,
     pencil_on_squared_paper,

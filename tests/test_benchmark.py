@@ -30,10 +30,24 @@ def test_the_readme_quotes_the_results_in_full():
 def test_table_and_json_agree_with_what_was_measured(tmp_path):
     write_data(tmp_path, train=300, test=100)
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "benchmark.py", "--only", "epoch", "--repeats", "1",
-         "--data-dir", tmp_path, "--json", tmp_path / "results.json"],
-        capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            ROOT / "benchmarks" / "benchmark.py",
+            "--only",
+            "epoch",
+            "--repeats",
+            "1",
+            "--data-dir",
+            tmp_path,
+            "--json",
+            tmp_path / "results.json",
+        ],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        check=True,
+    )
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["data"] == "a data set of your own, 300 images" and results["machine"]["cores"]
     assert results["data"] in done.stdout
@@ -49,14 +63,19 @@ def test_table_and_json_agree_with_what_was_measured(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"train.tar", "test.tar", "results.json"}
 
 
-@pytest.mark.parametrize("arguments, why", [
-    (["--only", "epoch,speed"], "speed: there are epoch, tutorial"),
-    (["--repeats", "0"], "--repeats"),
-    (["--json", "nowhere/results.json"], "nowhere: there is no such folder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, why",
+    [
+        (["--only", "epoch,speed"], "speed: there are epoch, tutorial"),
+        (["--repeats", "0"], "--repeats"),
+        (["--json", "nowhere/results.json"], "nowhere: there is no such folder"),
+    ],
+)
 def test_a_command_line_that_makes_no_sense(arguments, why, tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "benchmark.py", *arguments],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 2 and why in done.stderr and "Traceback" not in done.stderr

@@ -1,9 +1,12 @@
 """The networks are the ones that the README describes, to the last parameter."""
 
+import re
+
 import pytest
 import torch
 
-from model import CustomMLP, LeNet5, build, parameter_table
+from model import MODELS, CustomMLP, LeNet5, parameter_table
+from training.config import Config
 
 
 @pytest.mark.parametrize(
@@ -63,8 +66,37 @@ def test_dropout_follows_the_activation_of_each_hidden_linear_layer(network, lay
     torch.testing.assert_close(logits, model.layers[-1].bias.expand(3, 10))
 
 
-def test_build_follows_the_configuration():
-    model = build({"model": "mlp", "hidden": 56, "dropout": 0.25})
+def test_the_configuration_builds_the_network():
+    config = Config.from_dict({"model": "mlp", "hidden": 56, "dropout": 0.25})
+    model = MODELS[config.model](**config.network)
     assert model.layers[1].out_features == 56
     assert model.layers[3].p == 0.25
-    assert isinstance(build({"model": "lenet5", "dropout": 0.0}), LeNet5)
+    assert isinstance(MODELS[Config().model](**Config().network), LeNet5)
+
+
+class Block(torch.nn.Module):
+    """A network in PyTorch's usual way: named layers, a residual sum, batch normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 8, 3, groups=1, bias=False)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.inner = torch.nn.Sequential(torch.nn.Conv2d(8, 8, (3, 1), groups=4), torch.nn.ReLU())
+        self.head = torch.nn.Linear(8, 10, bias=False)
+        self.scale = torch.nn.Parameter(torch.ones(3, 2))
+
+
+def test_every_parameter_of_any_network_is_in_the_table():
+    *rows, total = (re.split(" {2,}", row) for row in parameter_table(Block()).splitlines()[1:])
+    counts = [int(row[-1].replace(",", "")) for row in rows]
+    assert total == ["total", str(sum(counts))]
+    assert sum(counts) == sum(p.numel() for p in Block().parameters())
+    assert [row[0] for row in rows] == [
+        "Block",
+        "conv 1 → 8, 3×3",
+        "BatchNorm2d",
+        "conv 8 → 8, 3×1",
+        "linear 8 → 10",
+    ]
+    for (_, formula, _), count in zip(rows, counts, strict=True):
+        assert eval(formula.replace("·", "*")) == count

@@ -1,9 +1,11 @@
-"""predict.py on pictures as people make them: right where a digit is, silent where none is."""
+"""predict.py on pictures as people make them: the right digits, and one line for each bad file.
+
+What it does with a picture before the network sees it is tested in tests/digits/test_photo.py.
+"""
 
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tarfile
@@ -14,14 +16,14 @@ import pictures
 import pytest
 from PIL import Image, ImageOps
 
-import digits
 import predict
-import preprocess
-from checkpoint import load
+from digits import photo, picture, synthetic
+from files import PictureError
+from training.checkpoint import load
 
 ROOT = Path(__file__).resolve().parent.parent
-WEIGHTS = load(predict.SHIPPED) if predict.SHIPPED.exists() else None
-needs_weights = pytest.mark.skipif(WEIGHTS is None, reason="pretrained/lenet5.pt is not there")
+WEIGHTS = load(predict.SHIPPED) if predict.SHIPPED.exists() else {}
+needs_weights = pytest.mark.skipif(not WEIGHTS, reason="pretrained/lenet5.pt is not there")
 
 
 def read_digits(images):
@@ -29,8 +31,8 @@ def read_digits(images):
     seen = []
     for image in images:
         try:
-            seen.append(preprocess.prepare(preprocess.opaque(ImageOps.exif_transpose(image)))[0])
-        except preprocess.PictureError:
+            seen.append(photo.prepare(picture.opaque(ImageOps.exif_transpose(image)))[0])
+        except PictureError:
             seen.append(None)
     found = [image for image in seen if image is not None]
     answers = iter(predict.classify(WEIGHTS, found).argmax(axis=1)) if found else iter(())
@@ -62,15 +64,16 @@ def mnist(count):
     images, labels = [], []
     with tarfile.open(path) as tar:
         for member in tar:
-            if member.name.endswith(".png") and len(images) < count:
-                images.append(np.asarray(Image.open(io.BytesIO(tar.extractfile(member).read()))))
+            content = tar.extractfile(member)
+            if content and member.name.endswith(".png") and len(images) < count:
+                images.append(np.asarray(Image.open(io.BytesIO(content.read()))))
                 labels.append(int(member.name[-5]))
     return np.stack(images), np.array(labels)
 
 
 def generated(count):
     """Digits drawn in code, and their labels."""
-    images, labels = digits.draw(count, 5)
+    images, labels = synthetic.draw(count, 5)
     return np.asarray(images), np.asarray(labels)
 
 
@@ -97,42 +100,6 @@ def test_pictures_as_people_make_them(scene):
 def test_pictures_whose_border_misleads(scene):
     pages = [scene(digit, np.random.default_rng([1, digit])) for digit in range(10)]
     assert list(read_digits(pages)) == list(range(10))
-
-
-@pytest.mark.parametrize("name", pictures.BLANKS)
-def test_blank_picture_has_no_digit(name):
-    page = preprocess.opaque(pictures.blank(name, np.random.default_rng(0)))
-    with pytest.raises(preprocess.PictureError, match="no digit found"):
-        preprocess.prepare(page)
-
-
-def test_mnist_image_passes_unchanged():
-    digit = np.zeros((28, 28), np.uint8)
-    digit[4:24, 11:17] = np.arange(120, dtype=np.uint8).reshape(20, 6) + 100
-    digit = np.roll(digit, round(14 - np.average(np.arange(28), weights=digit.sum(axis=1))), 0)
-    seen, others = preprocess.prepare(preprocess.opaque(Image.fromarray(digit)))
-    assert (seen == digit).all() and others == 0
-
-
-def test_what_the_network_sees_is_as_mnist_has_it():
-    page = pictures.marker_on_whiteboard(3, np.random.default_rng(0))
-    seen, _ = preprocess.prepare(preprocess.opaque(page))
-    y, _ = np.nonzero(seen > 20)
-    assert 18 <= np.ptp(y) + 1 <= 20
-    for axis in (0, 1):
-        assert abs(np.average(np.arange(28), weights=seen.sum(axis=1 - axis)) - 14) < 1
-    assert seen.max() > 240 and (seen[0] == 0).all()
-
-
-def test_several_digits_are_counted_and_the_largest_is_taken():
-    rng, size = np.random.default_rng(0), (700, 400)
-    ink = pictures.strokes(1, size, (120, 200), 180, 12, rng)
-    ink = np.maximum(ink, pictures.strokes(0, size, (350, 200), 280, 14, rng))
-    ink = np.maximum(ink, pictures.strokes(1, size, (580, 200), 180, 12, rng))
-    page = Image.fromarray(np.uint8(255 - 255 * ink)).convert("RGB")
-    seen, others = preprocess.prepare(page)
-    assert others == 2
-    assert seen[14, 14] < 50 < seen[14].max()  # the hole of the 0
 
 
 @needs_weights
@@ -169,7 +136,7 @@ def test_newest_run_is_the_default_and_named(here, capsys):
 def test_each_bad_file_is_one_line_and_the_others_are_answered(here, capsys):
     (here / "text.png").write_text("not a picture")
     (here / "cut.png").write_bytes((here / "seven.png").read_bytes()[:3000])
-    (here / "large.png").write_bytes(b"x" * (preprocess.MAX_BYTES + 1))
+    (here / "large.png").write_bytes(b"x" * (picture.MAX_BYTES + 1))
     Image.new("1", (4001, 4000)).save(here / "wide.png")
     Image.new("L", (9, 9)).save(here / "format.png", format="TIFF")
     (here / "empty").mkdir()
@@ -192,6 +159,16 @@ def test_bad_command_line_is_one_line(arguments, capsys):
         predict.main(arguments)
     assert stop.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@needs_weights
+def test_a_figure_that_cannot_be_written_is_one_line_after_the_answers(here, capsys):
+    (here / "plots").write_text("a file where the folder should be")
+    assert predict.main(["seven.png"]) == 1
+    captured = capsys.readouterr()
+    assert "seven.png: 7 (" in captured.out
+    assert captured.err.startswith("error: plots/predictions.png: ")
+    assert len(captured.err.splitlines()) == 1
 
 
 def test_missing_checkpoint_is_one_line(here, capsys):
@@ -218,8 +195,10 @@ def mutated(count):
 
 
 @needs_weights
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_DATA"), reason="no memory limit here")
 def test_damaged_pictures_in_little_memory(tmp_path):
+    resource = pytest.importorskip("resource", reason="no memory limit here")
+    if not hasattr(resource, "RLIMIT_DATA"):
+        pytest.skip("no memory limit here")
     for index, content in enumerate(mutated(60)):
         (tmp_path / f"{index:03}.png").write_bytes(content)
     code = (
@@ -228,9 +207,13 @@ def test_damaged_pictures_in_little_memory(tmp_path):
         f"sys.exit(predict.main([{str(tmp_path)!r}]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr
     lines = [x for x in (done.stdout + done.stderr).splitlines() if ".png: " in x]

@@ -1,61 +1,65 @@
 """Several processes when torchrun started them; one process, and nothing to do, otherwise.
 
-torchrun describes the group in the environment (RANK, LOCAL_RANK, WORLD_SIZE), so there is no
-option for any of this. The ranks share each batch and each test set: rank r takes every
-world_size-th row from r on, and what they counted is added up.
+torchrun describes the group in the environment (RANK, LOCAL_RANK, WORLD_SIZE), so no option is
+needed. The ranks share each batch and each test set: rank r takes every world_size-th row from
+row r on, and the results are added up.
 """
 
 import datetime
 import os
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
+
+from files import LostRank
+
+T = TypeVar("T")
 
 
-def rank():
+def rank() -> int:
     """Number of this process; rank 0 prints, plots and saves."""
     return int(os.environ.get("RANK", 0))
 
 
-def world_size():
-    """How many processes there are on all machines together."""
+def world_size() -> int:
+    """Number of processes on all machines together."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def local_rank():
-    """Number of this process on its machine, and of the GPU that is its own."""
+def local_rank() -> int:
+    """Number of this process on its machine; its GPU has the same number."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def local_world_size():
-    """How many processes there are on this machine."""
+def local_world_size() -> int:
+    """Number of processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
-def start(device):
+def start(device: torch.device) -> None:
     """Join the group: NCCL between GPUs, gloo between CPUs."""
     if world_size() > 1:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        # Others wait this long at most for one that downloads MNIST; a dead one is noticed at once.
+        # The others wait at most this long for the rank that downloads MNIST. They notice at once
+        # when it has died.
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=15))
 
 
-def stop():
+def stop() -> None:
     """Leave the group."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-class LostRank(Exception):
-    """Another process of the group has ended, or hangs; the message is one line."""
-
-
 @contextmanager
-def noticing_lost_ranks():
-    """torch.distributed says that another process is gone by a RuntimeError: LostRank instead."""
+def noticing_lost_ranks() -> Generator[None]:
+    """Raise LostRank where torch.distributed raises RuntimeError because a process is gone."""
     try:
         yield
     except RuntimeError as error:
@@ -66,8 +70,8 @@ def noticing_lost_ranks():
 
 
 @contextmanager
-def one_at_a_time_per_machine():
-    """The first process of each machine goes ahead (and fills the caches), the others follow."""
+def one_at_a_time_per_machine() -> Generator[None]:
+    """Let the first process of each machine work (it fills the caches), then the others."""
     if local_rank() != 0:
         barrier()
     yield
@@ -75,18 +79,18 @@ def one_at_a_time_per_machine():
         barrier()
 
 
-def barrier():
+def barrier() -> None:
     """Wait until every process is here."""
     if world_size() > 1:
         dist.barrier()
 
 
-def share(rows):
-    """This rank's part of a batch; with more ranks than rows it may be empty."""
-    return rows[rank() :: world_size()] if world_size() > 1 else rows
+def shard() -> slice:
+    """The rows of a batch that are this rank's; with more ranks than rows there may be none."""
+    return slice(rank(), None, world_size())
 
 
-def total(numbers):
+def all_sum(numbers: list[float]) -> list[float]:
     """The sums of some numbers over the ranks."""
     if world_size() == 1:
         return numbers
@@ -96,14 +100,14 @@ def total(numbers):
     return sums.tolist()
 
 
-def from_rank_0(function):
-    """What a function gives on rank 0, on every rank: files of a run may be there alone."""
-    box = [function() if rank() == 0 else None]
+def broadcast(function: Callable[[], T]) -> T:
+    """Call a function on rank 0 alone and give its value to every rank."""
+    box: list = [function() if rank() == 0 else None]
     if world_size() > 1:
         dist.broadcast_object_list(box)
     return box[0]
 
 
-def wrap(model):
+def wrap(model: nn.Module) -> nn.Module:
     """The model whose backward averages gradients over the ranks."""
-    return torch.nn.parallel.DistributedDataParallel(model) if world_size() > 1 else model
+    return nn.parallel.DistributedDataParallel(model) if world_size() > 1 else model

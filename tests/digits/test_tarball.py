@@ -1,4 +1,4 @@
-"""tarball.py gives exactly the images that were put in or DataError: every way tried is counted."""
+"""A tarball gives exactly the images that were put in, or DataError; every attempt is counted."""
 
 import errno
 import gzip
@@ -20,9 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import tarball
-from tarball import DataError, decode_png, find_tarball, read_tarball, write_tarball
+from digits import tarball
+from digits.tarball import decode_png, find_tarball, read_tarball, write_tarball
+from files import DataError
 
+ROOT = Path(__file__).parents[2]
 END = bytes(1024)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 28, 28), dtype=np.uint8) * (RNG.random((6, 28, 28)) < 0.1)
@@ -251,7 +253,7 @@ def test_a_missing_file_and_a_directory_are_refused(tmp_path):
 def test_a_skipped_member_cannot_swallow_an_image(read):
     for kind in (tarfile.REGTYPE, tarfile.DIRTYPE):
         image = member("a/00000_0.png", png())
-        with pytest.raises(DataError, match="a size kept"):
+        with pytest.raises(DataError, match="a size that no checksum covers"):
             read(tar(pax(".a", kind=kind, size=str(len(image))), image, GOOD))
 
 
@@ -263,7 +265,7 @@ def is_folder(name, kind):
 
 
 def verdict(name, kind):
-    """What the specification says of a member, in other words than tarball.py's."""
+    """What the specification says of a member, in other words than those of tarball.py."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     base = parts[-1] if parts else ""
     drive = name[:1].isalpha() and name[:1].isascii() and name[1:2] == ":"
@@ -467,14 +469,16 @@ def bombs():
 
 UNDER_A_LIMIT = """
 import resource, sys
-import tarball, PIL.PngImagePlugin
+import PIL.PngImagePlugin
+from digits.tarball import read_tarball
+from files import DataError
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmData" in line)
 resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + (512 << 20),) * 2)
 for path in sys.argv[1:]:
     try:
-        print(len(tarball.read_tarball(path)[0]), "images")
-    except tarball.DataError as error:
-        print(error if type(error.__cause__) is tarball.DataError else repr(error.__cause__))
+        print(len(read_tarball(path)[0]), "images")
+    except DataError as error:
+        print(error if type(error.__cause__) is DataError else repr(error.__cause__))
 """
 
 
@@ -485,7 +489,7 @@ def test_bombs_do_not_fill_the_memory(tmp_path):
         path.write_bytes(content)
     run = subprocess.run(
         [sys.executable, "-c", UNDER_A_LIMIT, *paths],
-        cwd=Path(tarball.__file__).parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
@@ -594,18 +598,18 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 @pytest.mark.parametrize(
     ("place", "fault", "raised"),
     [
-        ("os.fsync", fails(FULL), OSError),
-        ("os.replace", fails(FULL), OSError),
-        ("os.fsync", fails(KeyboardInterrupt()), KeyboardInterrupt),
-        ("read_tarball", fails(DataError("damaged")), DataError),
-        ("read_tarball", reads_differently, DataError),
+        ("files.os.fsync", fails(FULL), OSError),
+        ("files.os.replace", fails(FULL), OSError),
+        ("files.os.fsync", fails(KeyboardInterrupt()), KeyboardInterrupt),
+        ("digits.tarball.read_tarball", fails(DataError("damaged")), DataError),
+        ("digits.tarball.read_tarball", reads_differently, DataError),
     ],
 )
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, old, place, fault, raised):
     path = tmp_path / "train.tar"
     if old:
         path.write_bytes(b"old")
-    monkeypatch.setattr(f"tarball.{place}", fault)
+    monkeypatch.setattr(place, fault)
     with pytest.raises(raised):
         write_tarball(path, torch.from_numpy(IMAGES), torch.tensor(LABELS), "train")
     assert os.listdir(tmp_path) == ["train.tar"] * old

@@ -14,12 +14,14 @@ import pytest
 import torch
 from helpers import ended, fork, same, write_data
 
-import checkpoint
+import files
 import main
-import tarball
-from checkpoint import CheckpointError
 from dataset import MNIST
-from options import parse
+from files import CheckpointError
+from model import MODELS
+from training import checkpoint
+from training.config import Config, ConfigError
+from training.report import Report
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork or POSIX limits")
 
@@ -30,11 +32,9 @@ def content(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
         data = MNIST(write_data(tmp_path_factory.mktemp("data"), 130, 20))
-        argv = ["--model", "mlp", "--hidden", "2", "--epochs", "2", "--device", "cpu"]
-        config = parse(argv, "")[0] | {"name": "x", "data": "mnist", "digests": []}
-        (main.RUNS / "x").mkdir(parents=True)
-        main.fit(config, data, data, torch.device("cpu"), say=lambda *_: None)
-        return (main.RUNS / "x" / "checkpoint.pt").read_bytes()
+        config = Config.from_dict({"model": "mlp", "hidden": 2, "epochs": 2, "name": "x"})
+        main.fit(config, data, data, torch.device("cpu"), report=Report(quiet=True))
+        return (checkpoint.RUNS / "x" / "checkpoint.pt").read_bytes()
 
 
 @pytest.fixture
@@ -71,9 +71,8 @@ def refused_or_same(path, state):
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path, state):
-    checkpoint.save(tmp_path / "again", state)
-    assert same(checkpoint.load(tmp_path / "again" / "checkpoint.pt"), state)
-    assert sorted(os.listdir(tmp_path / "again")) == ["checkpoint.pt", "metrics.csv"]
+    checkpoint.write_state(tmp_path / "again.pt", state)
+    assert same(checkpoint.load(tmp_path / "again.pt"), state)
 
 
 def test_no_bit_flip_changes_what_is_loaded(path, content, state):
@@ -131,8 +130,8 @@ def malicious(sentinel, state):
     return {
         "a zip, os.system": saved(system),
         "a zip, eval": saved(evaluate),
-        "a zip, open, deep inside": saved(state | {"history": [{"epoch": [opened]}]}),
-        "a zip, exec, as a key's value": saved(state | {"versions": Run(exec, script)}),
+        "a zip, open, deep inside": saved(plain(state) | {"history": [{"epoch": [opened]}]}),
+        "a zip, exec, as a key's value": saved(plain(state) | {"versions": Run(exec, script)}),
         "a zip, getattr of a module": saved(Run(getattr, Run(__import__, "os"), "system")),
         "raw pickle, protocol 0": pickle.dumps(evaluate, 0),
         "raw pickle": pickle.dumps(system),
@@ -191,7 +190,7 @@ def test_other_kinds_of_files_are_refused(tmp_path):
     assert "not a file" in refusal(path)
 
 
-CHANGES = {  # of a sound checkpoint
+CHANGES = {  # of a sound checkpoint, as it is on disk
     "a list": lambda state: [1, 2],
     "one key less": lambda state: state.pop("scheduler") and None,
     "one key more": lambda state: state.update(more=1),
@@ -220,6 +219,11 @@ CHANGES = {  # of a sound checkpoint
 }
 
 
+def plain(state):
+    """A checkpoint as it is on disk."""
+    return copy.deepcopy(state | {"config": state["config"].to_dict()})
+
+
 def first(dictionary, change):
     name = next(iter(dictionary))
     dictionary[name] = change(dictionary[name])
@@ -227,14 +231,15 @@ def first(dictionary, change):
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_sound_file_with_other_contents_is_refused(what, path, state):
-    changed = copy.deepcopy(state)
+    changed = plain(state)
     torch.save(CHANGES[what](changed) or changed, path)
     refusal(path)
 
 
 def test_what_the_optimizer_cannot_take_is_refused_in_one_line(state):
     for name, broken in (("optimizer", {"state": {}, "param_groups": []}), ("scheduler", {})):
-        model = main.build(state["config"])
+        config = state["config"]
+        model = MODELS[config.model](**config.network)
         optimizer = torch.optim.SGD(model.parameters())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1)
         parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
@@ -246,6 +251,7 @@ def test_what_the_optimizer_cannot_take_is_refused_in_one_line(state):
 @pytest.mark.parametrize("width", [10**7, 10**18])
 def test_a_file_that_claims_a_huge_network_allocates_nothing(width, path, state, monkeypatch):
     """Its tensors of one value look as large as any, through strides of 0."""
+    state = plain(state)
     state["config"]["hidden"], state["optimizer"]["state"] = width, {}
     if width < 10**9:
         for name, weight in state["model"].items():
@@ -258,11 +264,10 @@ def test_a_file_that_claims_a_huge_network_allocates_nothing(width, path, state,
 
 def test_the_widest_mlp_of_the_command_line_can_be_loaded(tmp_path):
     """Weights and momenta of the largest --hidden stay within what a reader accepts."""
-    config = parse(["--model", "mlp", "--hidden", "10000", "--device", "cpu"], "")[0]
-    model = main.build(config)
+    model = MODELS["mlp"](hidden=10_000)
     assert 2 * sum(weight.nbytes for weight in model.parameters()) < 0.99 * checkpoint.MAX_BYTES
-    with pytest.raises(SystemExit):
-        parse(["--model", "mlp", "--hidden", "10001", "--device", "cpu"], "")
+    with pytest.raises(ConfigError):
+        Config.from_dict({"model": "mlp", "hidden": 10_001})
 
 
 class FullDisk(io.FileIO):
@@ -283,9 +288,9 @@ def test_a_full_disk_leaves_the_old_file(eighth, path, content, state, monkeypat
     class Full(FullDisk):
         room = eighth * len(content) // 8
 
-    monkeypatch.setattr(tarball, "open", Full, raising=False)
+    monkeypatch.setattr(files, "open", Full, raising=False)
     with pytest.raises(OSError) as error:
-        checkpoint.save(path.parent, state)
+        checkpoint.write_state(path, state)
     assert error.value.errno == errno.ENOSPC
     assert path.read_bytes() == content
     assert os.listdir(path.parent) == [path.name]
@@ -302,7 +307,7 @@ def test_so_does_a_limit_of_the_system(eighth, path, content, state):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (eighth * len(content) // 8,) * 2)
         try:
-            checkpoint.save(path.parent, state)
+            checkpoint.write_state(path, state)
         except OSError as error:
             return 1 if error.errno == errno.EFBIG else 2
         return 0
@@ -319,7 +324,7 @@ def test_a_write_reaches_the_disk_before_its_name(path, monkeypatch):
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *a, n=name, r=real: steps.append((n, *a)) or r(*a))
-    tarball.write_whole(path, b"new")
+    files.write_whole(path, b"new")
     assert [step[0] for step in steps] == ["fsync", "replace", "fsync"][
         : 3 if os.name == "posix" else 2
     ]

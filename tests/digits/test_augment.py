@@ -3,33 +3,33 @@
 import pytest
 import torch
 
-import dataset
-import digits
+from dataset import normalize
+from digits import augment, idx, synthetic
 
-BLACK = dataset.BLACK.item()
+BLACK = idx.BLACK.item()
 KINDS = ["affine", "elastic"]
 STRENGTHS = ["ROTATION", "SCALE", "SHEAR", "SHIFT", "ELASTIC", "BOLDNESS"]
 
 
 @pytest.fixture(scope="module")
 def images():
-    return dataset.normalize(digits.draw(64, 0)[0])
+    return normalize(synthetic.draw(64, 0)[0])
 
 
 def test_none_is_the_same_tensor(images):
-    assert dataset.augment(images, "none") is images
+    assert augment.augment(images, "none") is images
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_background_stays_background_also_from_outside(kind):
     blank = torch.full((64, 1, 28, 28), BLACK)
-    torch.testing.assert_close(dataset.augment(blank, kind), blank)
+    torch.testing.assert_close(augment.augment(blank, kind), blank)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shape_and_range_stay_and_the_input_is_left_alone(kind, images):
     before = images.clone()
-    distorted = dataset.augment(images, kind)
+    distorted = augment.augment(images, kind)
     assert distorted.shape == images.shape and distorted.dtype == images.dtype
     assert torch.equal(images, before)
     assert distorted.min() >= BLACK - 1e-5 and distorted.max() <= images.max() + 1e-5
@@ -39,26 +39,24 @@ def test_shape_and_range_stay_and_the_input_is_left_alone(kind, images):
 def test_the_seed_decides_and_images_differ(kind, images):
     same = images[:1].repeat(8, 1, 1, 1)
     torch.manual_seed(3)
-    first = dataset.augment(same, kind)
+    first = augment.augment(same, kind)
     torch.manual_seed(3)
-    assert torch.equal(first, dataset.augment(same, kind))
-    assert not torch.equal(first, dataset.augment(same, kind))
+    assert torch.equal(first, augment.augment(same, kind))
+    assert not torch.equal(first, augment.augment(same, kind))
     assert len({image.numpy().tobytes() for image in first}) == 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_strength_is_no_distortion(kind, images, monkeypatch):
     for strength in STRENGTHS:
-        monkeypatch.setattr(dataset, strength, 0.0)
-    torch.testing.assert_close(dataset.augment(images, kind), images, atol=1e-4, rtol=0)
+        monkeypatch.setattr(augment, strength, 0.0)
+    torch.testing.assert_close(augment.augment(images, kind), images, atol=1e-4, rtol=0)
 
 
 def test_boldness_changes_greys_alone_and_both_ways(images, monkeypatch):
     for strength in set(STRENGTHS) - {"BOLDNESS"}:
-        monkeypatch.setattr(dataset, strength, 0.0)
-    before, after = (
-        x * dataset.STD + dataset.MEAN for x in (images, dataset.augment(images, "affine"))
-    )
+        monkeypatch.setattr(augment, strength, 0.0)
+    before, after = (x * idx.STD + idx.MEAN for x in (images, augment.augment(images, "affine")))
     grey = (before > 0.01) & (before < 0.99)
     torch.testing.assert_close(after[~grey], before[~grey], atol=0.05, rtol=0)
     ink = (after.sum((1, 2, 3)) / before.sum((1, 2, 3))).log()
@@ -67,11 +65,11 @@ def test_boldness_changes_greys_alone_and_both_ways(images, monkeypatch):
 
 def test_shift_is_in_pixels(monkeypatch):
     for strength in set(STRENGTHS) - {"SHIFT"}:
-        monkeypatch.setattr(dataset, strength, 0.0)
-    monkeypatch.setattr(dataset, "SHIFT", 3.0)
+        monkeypatch.setattr(augment, strength, 0.0)
+    monkeypatch.setattr(augment, "SHIFT", 3.0)
     dots = torch.full((500, 1, 28, 28), BLACK)
     dots[:, :, 13:15, 13:15] = 2.0
-    ink, place = dataset.augment(dots, "affine")[:, 0] - BLACK, torch.arange(28.0) - 13.5
+    ink, place = augment.augment(dots, "affine")[:, 0] - BLACK, torch.arange(28.0) - 13.5
     for axis in (1, 2):
         centre = (ink.sum(axis) * place).sum(1) / ink.sum((1, 2))
         assert 2.8 < centre.abs().max() <= 3.001

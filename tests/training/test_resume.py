@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import errno
 import os
 import random
@@ -19,12 +20,13 @@ import pytest
 import torch
 from helpers import ROOT, ended, fork, same, write_data
 
-import checkpoint
+import files as ground
 import main
-import plotting
-import tarball
 from dataset import MNIST
-from options import parse
+from training import checkpoint, plotting
+from training import data as loading
+from training.config import Config, parse
+from training.report import Report
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and POSIX signals")
 MLP = "--model", "mlp", "--epochs", "3", "--name", "a"
@@ -51,7 +53,7 @@ def command(data, tmp_path, monkeypatch):
     """Run main.py's main in an empty folder on the small data; what it draws it only notes."""
     monkeypatch.chdir(tmp_path)
     for what in ("confusion", "mistakes"):
-        monkeypatch.setattr(plotting, what, lambda *_: None)
+        monkeypatch.setattr(plotting, what, lambda *_, **__: None)
     monkeypatch.setattr(plotting, "curves", note_epochs)
 
     def command(*options):
@@ -63,7 +65,7 @@ def command(data, tmp_path, monkeypatch):
 
 
 def note_epochs(path, title, histories, evaluated):
-    tarball.write_whole(path, str([len(history) for history in histories]).encode())
+    ground.write_whole(path, str([len(history) for history in histories]).encode())
 
 
 def drawn(name="a"):
@@ -129,19 +131,18 @@ def test_stopped_after_any_epoch_and_resumed_is_uninterrupted(what, data, tmp_pa
     """After each epoch alone, and after every one in turn."""
     monkeypatch.chdir(tmp_path)
     config = parse(shlex.split(OPTIONS[what]) + ["--epochs", "4", "--device", "cpu"], "")[0]
-    config |= {"data": "mnist", "digests": []}
     sets = MNIST(data, train=True), MNIST(data, train=False)
 
     def fit(name, stop_after, resume):
-        def say(line):
-            if line.split()[0] == str(stop_after):
-                raise Stopped
+        class Stopping(Report):
+            def epoch(self, row):
+                if row["epoch"] == stop_after:
+                    raise Stopped
 
         torch.manual_seed(random.randrange(2**32))  # what came before must not matter
-        folder = Path("runs", name)
-        folder.mkdir(parents=True, exist_ok=True)
+        named, report = dataclasses.replace(config, name=name), Stopping(quiet=True)
         with contextlib.suppress(Stopped):
-            main.fit(config | {"name": name}, *sets, torch.device("cpu"), resume, say)
+            main.fit(named, *sets, torch.device("cpu"), resume, report)
         assert state(name)["epoch"] == min(stop_after, 4)
         return state(name)
 
@@ -273,7 +274,7 @@ def test_kill_at_every_boundary_of_every_write(command, monkeypatch):
     """Before, amid and after each step of write_whole; an epoch is on disk whole or not at all."""
     assert command(*MLP, "--name", "straight", "--epochs", "2") == 0
     straight, options = state("straight"), (*MLP, "--epochs", "2", "--quiet")
-    whole = tarball.write_whole
+    whole = ground.write_whole
 
     def die_at(boundary):
         """Count what touches the disk in a run; kill -9 there."""
@@ -310,7 +311,7 @@ def test_kill_at_every_boundary_of_every_write(command, monkeypatch):
         def around(real):
             return lambda *a: (step(), real(*a), step())[1]
 
-        tarball.open = File
+        ground.open = File
         for name in ("fsync", "replace"):
             setattr(os, name, around(getattr(os, name)))
         status = command(*options)
@@ -319,7 +320,7 @@ def test_kill_at_every_boundary_of_every_write(command, monkeypatch):
 
     assert ended(fork(lambda: die_at(0))) == 0
     boundaries = int(Path("count.txt").read_text())
-    assert boundaries > 50 and tarball.write_whole is whole
+    assert boundaries > 50 and ground.write_whole is whole
     epochs = set()
     for boundary in range(1, boundaries + 1):
         shutil.rmtree("runs")
@@ -352,7 +353,7 @@ def test_kill_at_20_random_moments(command):
 # Signals
 
 PHASES = {  # (module, function, which call of it), epochs that are safe then
-    "loading": ((main, "MNIST", 1), None),
+    "loading": ((loading, "MNIST", 1), None),
     "training, epoch 1": ((main, "train", 1), 0),
     "training": ((main, "train", 2), 1),
     "testing": ((main, "test", 3), 2),
@@ -458,10 +459,10 @@ def test_divergence_keeps_the_last_good_epoch(command, capsys, monkeypatch):
     train = main.train
 
     def diverging(model, dataset, optimizer, scheduler, config, epoch, progress):
-        result = train(model, dataset, optimizer, scheduler, config, epoch, progress)
+        tally = train(model, dataset, optimizer, scheduler, config, epoch, progress)
         if epoch == 3:
             next(model.parameters()).data[0, 0] = torch.nan
-        return result
+        return tally
 
     monkeypatch.setattr(main, "train", diverging)
     assert command(*MLP) == 1
@@ -538,11 +539,11 @@ def test_too_little_space_is_found_before_training(command, capsys, monkeypatch)
 def test_only_one_process_uses_a_runs_folder(command, capsys):
     assert command(*MLP) == 0
     before = files("runs/a")
-    with checkpoint.only_user(Path("runs/a")):
+    with checkpoint.locked(Config(name="a")):
         for resume in ([], ["--resume"]):
             capsys.readouterr()
             assert command(*MLP, *resume) == 1
-            assert f"process {os.getpid()} is using it" in error_line(capsys)
+            assert "another process is using it" in error_line(capsys)
     assert files("runs/a") == before
     assert command(*MLP, "--resume") == 0
 

@@ -15,11 +15,11 @@ import torch
 import torch.distributed as dist
 from helpers import ROOT, same, write_data
 
-import checkpoint
 import main
-import options
-import plotting
 from dataset import MNIST
+from model import MODELS
+from training import checkpoint, plotting
+from training.config import parse
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo, signals and /proc as on Linux")
 
@@ -34,7 +34,9 @@ gc.disable()  # starts in less time
 sys.path.insert(0, ROOT)
 import torch
 import torch.distributed as dist
-import dataset, main, plotting
+import main
+from digits import augment, cache
+from training import plotting
 
 rank, hosted = int(os.environ["RANK"]), os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "True"
 host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -49,18 +51,20 @@ dist.init_process_group = init_anew
 
 def noted(module, name, note):
     function = getattr(module, name)
-    def wrapper(*arguments):
+    def wrapper(*arguments, **named):
         events.append([name, note(*arguments)])
-        return function(*arguments)
+        return function(*arguments, **named)
     setattr(module, name, wrapper)
 
 def next_noise(images, kind):
+    if kind == "none":
+        return None
     with torch.random.fork_rng(devices=[]):
         return torch.rand(3).tolist()
 
-noted(dataset, "read_tarball", lambda path: path.name)
-noted(main, "augment", next_noise)
-plotting.curves = plotting.confusion = plotting.mistakes = lambda *arguments: None
+noted(cache, "read_tarball", lambda path: path.name)
+noted(augment, "augment", next_noise)
+plotting.curves = plotting.confusion = plotting.mistakes = lambda *arguments, **named: None
 noted(plotting, "curves", lambda path, *rest: str(path))
 noted(plotting, "confusion", lambda path, title, logits, labels: [len(logits), labels.tolist()])
 for number, arguments in enumerate(json.loads(sys.argv[1])):
@@ -85,9 +89,13 @@ def torchrun(script, *arguments, launch=("--standalone", "--nproc-per-node", 2),
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with open(cwd / "stdout.txt", "w") as out, open(cwd / "stderr.txt", "w") as err:
         return subprocess.Popen(
-            list(map(str, command)), cwd=cwd, env=environment, stdout=out, stderr=err,
+            list(map(str, command)),
+            cwd=cwd,
+            env=environment,
+            stdout=out,
+            stderr=err,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
 
 def finish(process):
@@ -119,7 +127,7 @@ def one_process(folder, *arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for what in ("curves", "confusion", "mistakes"):
-            patch.setattr(plotting, what, lambda *_: None)
+            patch.setattr(plotting, what, lambda *_, **__: None)
         assert main.main([*arguments, "--device", "cpu", "--quiet"]) == 0
 
 
@@ -139,7 +147,7 @@ def agree(one, other):
         for key in ("train_accuracy", "test_accuracy"):
             assert a[key] == pytest.approx(b[key], abs=1e-12)
     assert one["scheduler"] == other["scheduler"]
-    assert one["config"] | {"name": ""} == other["config"] | {"name": ""}
+    assert one["config"] == other["config"]
     return True
 
 
@@ -214,7 +222,7 @@ def runs(data, tmp_path_factory):
 def test_several_processes_compute_what_one_does(runs):
     folder, _ = runs
     by1 = state(folder, "by1")
-    untrained = main.build(by1["config"]).state_dict()
+    untrained = MODELS["lenet5"]().state_dict()
     assert not torch.allclose(by1["model"]["layers.0.weight"], untrained["layers.0.weight"])
     assert agree(state(folder, "by2"), by1)
     assert agree(state(folder, "by3"), by1)
@@ -242,12 +250,12 @@ def test_runs_and_val_size(runs):
 def test_accuracy_is_over_exactly_the_test_images(runs, name, processes):
     folder, told = runs
     saved, test_set = state(folder, name), MNIST(folder / "data", train=False)
-    model = main.build(saved["config"])
+    model = MODELS["lenet5"]()
     model.load_state_dict(saved["model"])
-    loss, accuracy = main.test(model, test_set)
-    assert saved["history"][-1]["test_accuracy"] == accuracy
-    assert accuracy * TEST == pytest.approx(round(accuracy * TEST), abs=1e-9)
-    assert saved["history"][-1]["test_loss"] == pytest.approx(loss, abs=1e-6)
+    tally = main.test(model, test_set)
+    assert saved["history"][-1]["test_accuracy"] == tally.accuracy
+    assert tally.accuracy * TEST == pytest.approx(round(tally.accuracy * TEST), abs=1e-9)
+    assert saved["history"][-1]["test_loss"] == pytest.approx(tally.loss, abs=1e-6)
     drawn = [event for event in told[name, processes][0]["events"] if event[0] == "confusion"]
     assert drawn == [["confusion", [TEST, test_set.targets.tolist()]]]
 
@@ -275,7 +283,10 @@ def test_noise_differs_between_ranks_and_epochs_but_not_between_runs(runs):
     folder, told = runs
     assert same(state(folder, "noisy_a"), state(folder, "noisy_b"))
     noise = [
-        [[event[1] for event in one["events"] if event[0] == "augment"] for one in told[name, 2]]
+        [
+            [event[1] for event in one["events"] if event[0] == "augment" and event[1]]
+            for one in told[name, 2]
+        ]
         for name in ("noisy_a", "noisy_b")
     ]
     assert noise[0] == noise[1]
@@ -427,8 +438,8 @@ def test_each_process_has_a_gpu_or_none_has(monkeypatch, capsys, gpus, chosen):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     for name, value in (("RANK", 1), ("LOCAL_RANK", 1), ("WORLD_SIZE", 2), ("LOCAL_WORLD_SIZE", 2)):
         monkeypatch.setenv(name, str(value))
-    assert str(options.parse([], "")[1].device) == chosen
+    assert str(parse([], "")[1].device) == chosen
     if chosen == "cpu":
         with pytest.raises(SystemExit):
-            options.parse(["--device", "cuda"], "")
+            parse(["--device", "cuda"], "")
         assert capsys.readouterr().err == ""  # the first process of the machine says it

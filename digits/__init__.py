@@ -1,0 +1,1 @@
+"""Where pictures of digits come from: MNIST, generated digits, and a person's own pictures."""

@@ -1,0 +1,132 @@
+"""digits/picture.py: a person's file becomes an upright opaque picture, or an error in words."""
+
+import os
+
+import numpy as np
+import pictures
+import pytest
+from PIL import Image
+
+from digits import picture
+from files import PictureError
+
+
+def saved(image, path, **options):
+    """The path, at which the image now lies."""
+    image.save(path, **options)
+    return path
+
+
+def grey_levels(image):
+    """The grey levels (H x W) of an opaque picture."""
+    return np.asarray(image.convert("L"), int)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "I", "F", "CMYK"])
+def test_every_mode_becomes_rgb(mode):
+    image = picture.opaque(Image.new(mode, (30, 20)))
+    assert image.mode == "RGB" and image.size == (30, 20)
+
+
+def test_a_black_digit_on_a_transparent_ground_gets_white_paper():
+    levels = grey_levels(picture.opaque(pictures.transparent_black(3, np.random.default_rng(0))))
+    assert levels[0, 0] == 255 and levels.min() == 0
+
+
+def test_a_white_digit_on_a_transparent_ground_gets_black_paper():
+    levels = grey_levels(picture.opaque(pictures.transparent_white(3, np.random.default_rng(0))))
+    assert levels[0, 0] == 0 and levels.max() == 255
+
+
+def test_holes_in_a_visible_page_get_the_colour_of_the_page():
+    pixels = np.full((40, 40, 4), (200, 180, 160, 255), np.uint8)
+    pixels[10:15, 10:15] = 0
+    page = np.asarray(picture.opaque(Image.fromarray(pixels)))
+    assert (page == (200, 180, 160)).all()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_sixteen_bits_a_pixel_keep_their_range(bits):
+    levels = np.linspace(0, 2**bits - 1, 100).astype(np.uint16).reshape(10, 10)
+    seen = grey_levels(picture.opaque(Image.fromarray(levels)))
+    assert np.abs(seen - levels / 2 ** (bits - 8)).max() <= 1
+
+
+def test_exif_rotation_is_undone(tmp_path):
+    image = Image.new("RGB", (40, 20), "white")
+    image.putpixel((0, 0), (0, 0, 0))
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[274] = 6
+    page = picture.read(saved(turned, tmp_path / "turned.png", exif=turned.getexif()))
+    assert page.size == (40, 20) and page.getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["large.png", "large.jpg"])
+def test_a_large_picture_is_reduced_in_its_proportions(name, tmp_path):
+    page = picture.read(saved(Image.new("L", (4000, 1000)), tmp_path / name))
+    assert page.size == (picture.LONGEST, picture.LONGEST // 4)
+
+
+def test_the_content_decides_the_format_and_not_the_name(tmp_path):
+    path = saved(Image.new("L", (9, 8)), tmp_path / "picture.png", format="JPEG")
+    assert picture.read(path).size == (9, 8)
+
+
+@pytest.mark.parametrize("size", [(30, 60), (60, 30), (1000, 1), (1, 1)])
+def test_resizing_sets_the_longer_side(size):
+    assert max(picture.resized(Image.new("L", size), 40).size) == 40
+
+
+def write_text(path):
+    path.write_text("not a picture")
+
+
+def write_half_a_picture(path):
+    saved(Image.effect_noise((90, 90), 50), path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def write_too_many_bytes(path):
+    path.write_bytes(b"x" * (picture.MAX_BYTES + 1))
+
+
+def write_too_many_pixels(path):
+    saved(Image.new("1", (4001, 4000)), path)
+
+
+def write_another_format(path):
+    saved(Image.new("L", (9, 9)), path, format="TIFF")
+
+
+def make_a_folder(path):
+    path.mkdir()
+
+
+def leave_it_out(path):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (write_text, "not a PNG"),
+        (write_half_a_picture, "damaged"),
+        (write_too_many_bytes, "more than 20 MB"),
+        (write_too_many_pixels, "more than 16 megapixels"),
+        (write_another_format, "not a PNG"),
+        (make_a_folder, "no picture file"),
+        (leave_it_out, "No such file"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_an_unreadable_file_is_one_line_that_says_why_and_what_to_do(make, reason, tmp_path):
+    make(tmp_path / "file.png")
+    with pytest.raises(PictureError, match=f"^{reason}.*; [^\n]+$"):
+        picture.read(tmp_path / "file.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PictureError, match="no picture file"):
+        picture.read(tmp_path / "pipe")

@@ -1,0 +1,195 @@
+"""The pictures of many runs, read back from their figures."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from training import charts
+
+# Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
+pytestmark = pytest.mark.filterwarnings(
+    "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
+)
+
+ROOT = Path(charts.__file__).parents[1]
+PUBLISHED = {"lenet5": (0.0301, 99.06, 0.0363, 98.78), "best": None}
+
+
+def history(accuracy, epochs=5):
+    """A made-up run that ends at a test accuracy (a fraction)."""
+    return [
+        {
+            "epoch": epoch,
+            "lr": 0.01,
+            "train_loss": 0.1 + 0.2 / epoch,
+            "train_accuracy": accuracy - 0.02 / epoch,
+            "test_loss": 0.1 + 0.1 / epoch,
+            "test_accuracy": accuracy - 0.01 * (1 - epoch / epochs),
+            "seconds": 1.0,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def runs(*accuracies, epochs=5):
+    return {seed: history(accuracy, epochs) for seed, accuracy in enumerate(accuracies)}
+
+
+RESULTS = {
+    "lenet5": runs(0.987, 0.988, 0.989),
+    "mlp": runs(0.955, 0.957),
+    "best": runs(0.996, 0.9964, epochs=60),
+}
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def points(line):
+    """What a line connects (float64, N x 2)."""
+    return np.asarray(line.get_xydata(), float)
+
+
+def drawn(axes, marker):
+    """The points with this marker: a list of (x, y)."""
+    lines = [line for line in axes.lines if line.get_marker() == marker]
+    return [tuple(point) for line in lines for point in points(line).tolist()]
+
+
+def in_view(axes):
+    low, high = axes.get_xlim()
+    return [tick for tick in axes.get_xticks() if low <= tick <= high]
+
+
+# ---- errors
+
+
+def test_every_seed_is_a_dot_and_every_mean_is_written():
+    axes = charts.errors_figure("MNIST", RESULTS, PUBLISHED).axes[0]
+    expected = [(1.3, 0), (1.2, 0), (1.1, 0), (4.5, 1), (4.3, 1), (0.4, 2), (0.36, 2)]
+    np.testing.assert_allclose(drawn(axes, "o"), expected)
+    written = [text.get_text() for text in axes.texts]
+    assert written == ["1.20 ± 0.10 %", "4.40 ± 0.14 %", "0.38 ± 0.03 %"]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["lenet5, 3 seeds", "mlp, 2 seeds", "best, 2 seeds"]
+
+
+def test_a_published_result_is_a_cross_in_its_row():
+    axes = charts.errors_figure("MNIST", RESULTS, PUBLISHED).axes[0]
+    np.testing.assert_allclose(drawn(axes, "x"), [(1.22, 0)])
+
+
+def test_one_seed_has_no_deviation():
+    figure = charts.errors_figure("MNIST", {"lenet5": runs(0.988)}, PUBLISHED)
+    written = texts(figure)
+    assert "1.20 %" in written and "lenet5, 1 seed" in written
+
+
+UNUSUAL = {
+    "one experiment": {"lenet5": RESULTS["lenet5"]},
+    "one seed": {"lenet5": runs(0.988)},
+    "an experiment without published result": {"best": runs(0.996)},
+    "equal seeds": {"best": runs(0.996, 0.996)},
+    "without the MLP": {"lenet5": RESULTS["lenet5"], "best": RESULTS["best"]},
+    "without LeNet-5": {"mlp": RESULTS["mlp"]},
+    "a spread wider than the mean": {"best": runs(0.9999, 0.9, 0.9999)},
+    "no image wrong": {"lenet5": runs(1.0)},
+    "some seeds without a mistake": {"lenet5": runs(1.0, 0.99)},
+    "nothing learned": {"lenet5": runs(0.988), "mlp": runs(0.1)},
+    "one epoch": {"lenet5": runs(0.98, epochs=1), "mlp": runs(0.95, epochs=1)},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_results_are_drawn_without_a_warning(name, tmp_path):
+    charts.errors(tmp_path / "comparison.png", "MNIST", UNUSUAL[name], PUBLISHED)
+    charts.models(tmp_path / "models.png", "MNIST", UNUSUAL[name])
+    for path in tmp_path.iterdir():
+        Image.open(path).verify()
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_the_axis_of_errors_has_at_least_two_ticks_and_holds_every_dot(name):
+    axes = charts.errors_figure("MNIST", UNUSUAL[name], PUBLISHED).axes[0]
+    assert len(in_view(axes)) >= 2
+    low, high = axes.get_xlim()
+    assert all(low < x < high for x, _ in drawn(axes, "o") + drawn(axes, "x"))
+    assert min(in_view(axes)) >= 0  # there is no negative error
+
+
+@pytest.mark.parametrize("error", [0.01, 0.25, 1.17, 7, 13, 42, 90])
+def test_an_error_of_any_size_has_ticks_around_it(error):
+    axes = charts.errors_figure("MNIST", {"lenet5": runs(1 - error / 100)}, {}).axes[0]
+    ticks = in_view(axes)
+    assert ticks[0] <= 1.001 * error and error <= 1.001 * ticks[-1]
+
+
+# ---- models
+
+
+def test_models_are_means_over_their_seeds():
+    loss, accuracy = charts.models_figure("MNIST", RESULTS).axes
+    ends = {line.get_label(): points(line)[-1, 1] for line in accuracy.lines}
+    assert list(ends) == [
+        "LeNet-5, training",
+        "LeNet-5, test",
+        "CustomMLP, training",
+        "CustomMLP, test",
+    ]
+    assert ends["LeNet-5, test"] == pytest.approx(98.8)
+    assert ends["CustomMLP, test"] == pytest.approx(95.6)
+    assert [len(points(line)) for line in loss.lines] == [5, 5, 5, 5]
+
+
+def test_models_say_how_many_seeds_they_are_means_of():
+    small_print = charts.models_figure("MNIST", RESULTS).get_supxlabel()
+    assert "LeNet-5, 3 seeds; CustomMLP, 2 seeds" in small_print
+
+
+def test_the_order_of_the_results_changes_neither_colours_nor_legend():
+    def look(results):
+        figure = charts.models_figure("MNIST", results)
+        legend = figure.axes[0].get_legend()
+        assert legend is not None
+        words = [text.get_text() for text in legend.get_texts()]
+        return words, [(line.get_label(), line.get_color()) for line in figure.axes[0].lines]
+
+    assert look(RESULTS) == look(dict(reversed(RESULTS.items())))
+
+
+def test_pictures_are_the_same_bytes_under_every_hash_seed(tmp_path):
+    child = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from training import charts
+from test_charts import PUBLISHED, RESULTS
+print(*RESULTS.keys() & {"lenet5", "mlp"})
+charts.errors("comparison.png", "MNIST", RESULTS, PUBLISHED)
+charts.models("models.png", "MNIST", RESULTS)
+if "matplotlib.pyplot" in sys.modules:
+    sys.exit("pyplot was imported")
+"""
+    orders = []
+    for seed in ("0", "1"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", child, str(ROOT), str(Path(__file__).parent)],
+            cwd=folder,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        orders.append(done.stdout)
+    assert orders[0] != orders[1], "these seeds order a set alike: choose others"
+    for name in ("comparison.png", "models.png"):
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()

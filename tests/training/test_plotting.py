@@ -1,0 +1,388 @@
+"""The pictures of a run, read back from their figures; hardly a pixel is compared."""
+
+import socket
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation, Text
+from PIL import Image
+
+from training import plotting
+
+# Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
+pytestmark = pytest.mark.filterwarnings(
+    "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
+)
+
+TITLE = ("LeNet-5 on MNIST", "5 epochs of batches of 64, seed 0")
+
+
+def history(epochs, last_loss=0.03, first_loss=0.3, gap=0.01):
+    """A made-up run whose losses fall from first to last; accuracies follow the losses."""
+    rows = []
+    for epoch in range(1, epochs + 1):
+        loss = last_loss + (first_loss - last_loss) * 0.3 ** (epoch - 1)
+        rows.append(
+            {
+                "epoch": epoch,
+                "lr": 0.01,
+                "train_loss": loss,
+                "train_accuracy": 1 / (1 + loss),
+                "test_loss": loss + gap,
+                "test_accuracy": 1 / (1 + loss + gap),
+                "seconds": 1.0,
+            }
+        )
+    return rows
+
+
+def texts(figure):
+    """Every text of a figure, as it was written."""
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def points(line):
+    """What a line connects (float64, N x 2)."""
+    return np.asarray(line.get_xydata(), float)
+
+
+def pixels(image):
+    return np.asarray(image.get_array())
+
+
+def bars(axes):
+    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def boxes(figure, artists):
+    """The boxes (left, bottom, right, top) that drawing gives to these artists, in pixels."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    return [artist.get_window_extent(renderer).extents for artist in artists]
+
+
+def overlap(a, b):
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def answers(wrong_by=()):
+    """Logits and labels of 40 images; `wrong_by` has (image, answer, logit) of each mistake."""
+    labels = torch.arange(40) % 10
+    logits = 4.0 * torch.nn.functional.one_hot(labels, 10)
+    for image, answer, logit in wrong_by:
+        logits[image] = 0
+        logits[image, answer] = logit
+    return logits, labels
+
+
+# ---- curves
+
+
+def test_curves_draw_each_metric_of_the_history():
+    run = history(5)
+    loss, accuracy = plotting.curves_figure(TITLE, [run], "test").axes
+    for axes, metric, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+        for line, part in zip(axes.lines, ("train", "test"), strict=True):
+            expected = [(row["epoch"], scale * row[f"{part}_{metric}"]) for row in run]
+            np.testing.assert_allclose(points(line), expected)
+
+
+@pytest.mark.parametrize("evaluated", ["test", "validation"])
+def test_the_legend_names_the_images_that_were_tested(evaluated):
+    figure = plotting.curves_figure(TITLE, [history(2)], evaluated)
+    assert legend(figure.axes[0]) == ["training", evaluated]
+
+
+def test_one_epoch_has_one_tick_in_the_middle():
+    for axes in plotting.curves_figure(TITLE, [history(1)], "test").axes:
+        assert axes.get_xticks().tolist() == [1]
+        assert axes.get_xlim() == (0.5, 1.5)
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 5, 12, 60, 1000])
+def test_every_tick_is_an_epoch_of_the_run(epochs):
+    for axes in plotting.curves_figure(TITLE, [history(epochs)], "test").axes:
+        ticks = axes.get_xticks()
+        assert 2 <= len(ticks) <= 12 and (ticks == ticks.round()).all()
+        assert ticks.min() >= 1 and ticks.max() <= epochs
+
+
+def test_several_seeds_have_their_mean_and_range_and_the_picture_says_so():
+    runs = [history(5, first_loss=loss) for loss in (0.2, 0.3, 0.7)]
+    figure = plotting.curves_figure(TITLE, runs, "test")
+    loss = figure.axes[0]
+    assert points(loss.lines[0])[0].tolist() == pytest.approx([1, 0.4])
+    band = np.asarray(loss.collections[0].get_paths()[0].vertices)
+    at_first_epoch = band[band[:, 0] == 1, 1]
+    assert (at_first_epoch.min(), at_first_epoch.max()) == pytest.approx((0.2, 0.7))
+    assert "line: mean of 3 seeds; band: lowest to highest" in figure.get_supxlabel()
+
+
+def test_one_seed_has_no_band_and_no_word_of_one():
+    figure = plotting.curves_figure(TITLE, [history(5)], "test")
+    assert not figure.axes[0].collections
+    assert "seeds" not in figure.get_supxlabel() and "band" not in figure.get_supxlabel()
+
+
+def test_a_seed_that_was_stopped_early_counts_only_where_it_has_epochs():
+    runs = [history(5, first_loss=0.2), history(2, first_loss=0.4)]
+    figure = plotting.curves_figure(TITLE, runs, "test")
+    drawn = points(figure.axes[0].lines[0])
+    assert drawn[0].tolist() == pytest.approx([1, 0.3])
+    assert drawn[4].tolist() == [5, runs[0][4]["train_loss"]]
+    assert "the seeds that reached it" in figure.get_supxlabel()
+
+
+def test_a_huge_loss_does_not_hide_the_others():
+    run = history(5)
+    run[1]["train_loss"] = 4321.0
+    loss = plotting.curves_figure(TITLE, [run], "test").axes[0]
+    assert loss.get_yscale() == "log" and "logarithmic" in loss.get_ylabel()
+    usual = plotting.curves_figure(TITLE, [history(60)], "test").axes[0]
+    assert usual.get_yscale() == "linear"
+
+
+SHAPES = {
+    "5 epochs": [history(5)],
+    "1 epoch": [history(1)],
+    "60 epochs": [history(60)],
+    "5 seeds": [history(5, first_loss=0.3 + seed / 100) for seed in range(5)],
+    "equal values": [history(5, gap=0)],
+    "nearly equal values, 1 epoch": [history(1, gap=1e-5)],
+    "at the foot of the axes": [history(60, last_loss=1e-4, gap=1e-4)],
+    "growing losses": [history(5, last_loss=0.9, first_loss=0.1)],
+    "diverging scales": [history(5, first_loss=1e5)],
+    "still diverged": [history(5, last_loss=1e9, first_loss=1e4)],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_last_values_are_readable(shape):
+    """They overlap neither each other, nor the labels of the axes, nor the legend."""
+    figure = plotting.curves_figure(TITLE, SHAPES[shape], "test")
+    for axes in figure.axes:
+        values = axes.texts
+        assert len(values) == 2
+        labels = [axes.xaxis.label, *axes.get_xticklabels()]
+        labels += [a.yaxis.label for a in figure.axes]
+        labels += [label for a in figure.axes for label in a.get_yticklabels()]
+        others = [*labels, *filter(None, [axes.get_legend()])]
+        first, second, *rest = boxes(figure, [*values, *others])
+        assert not overlap(first, second)
+        assert not any(overlap(value, box) for value in (first, second) for box in rest)
+        width, height = figure.get_size_inches() * figure.dpi
+        for left, bottom, right, top in (first, second):
+            assert left >= 0 and bottom >= 0 and right <= width and top <= height
+
+
+def test_the_higher_of_two_values_stands_above_the_lower():
+    figure = plotting.curves_figure(TITLE, [history(5, gap=1e-4)], "test")
+    for axes in figure.axes:
+        heights = {text.get_text(): text.xy[1] for text in axes.findobj(Annotation)}
+        assert len(heights) == 2
+        low, high = sorted(heights, key=lambda text: float(text.split()[0]))
+        assert heights[low] < heights[high]
+
+
+# ---- confusion
+
+
+def test_the_counts_are_those_of_bincount():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (3000,), generator=generator)
+    logits = torch.randn(3000, 10, generator=generator)
+    expected = torch.bincount(10 * labels + logits.argmax(1), minlength=100).view(10, 10)
+    axes = plotting.confusion_figure(TITLE, logits, labels).axes[0]
+    drawn = torch.zeros(10, 10, dtype=torch.int64)
+    for text in axes.texts:
+        answer, label = text.get_position()
+        drawn[int(label), int(answer)] = int(text.get_text().replace(",", "").replace("·", "0"))
+    assert len(axes.texts) == 100 and torch.equal(drawn, expected)
+    mistakes = 3000 - int(expected.trace())
+    assert f"{mistakes:,} mistakes in 3,000 images" in axes.get_title()
+
+
+def test_right_answers_have_no_colour():
+    logits, labels = answers([(3, 8, 5.0), (13, 8, 5.0)])
+    image = plotting.confusion_figure(TITLE, logits, labels).axes[0].images[0]
+    colored = {tuple(cell) for cell in np.argwhere(pixels(image) > 0).tolist()}
+    assert colored == {(3, 8)}
+
+
+@pytest.mark.parametrize("draw", ["confusion", "mistakes"])
+def test_the_note_is_in_the_small_print(draw):
+    logits, labels = answers([(3, 8, 5.0)])
+    images = torch.zeros(40, 28, 28, dtype=torch.uint8)
+    arguments = (logits, labels) if draw == "confusion" else (images, logits, labels)
+    figure_of = getattr(plotting, f"{draw}_figure")
+    plain = figure_of(TITLE, *arguments).get_supxlabel()
+    noted = figure_of(TITLE, *arguments, note="seed 0, one of 5").get_supxlabel()
+    assert TITLE[1] in plain and noted == f"{plain}\nseed 0, one of 5"
+
+
+# ---- mistakes
+
+
+def test_the_most_confident_mistakes_come_first_with_label_and_answer():
+    logits, labels = answers([(3, 8, 5.0), (17, 1, 9.0), (29, 4, 7.0)])
+    images = torch.arange(40, dtype=torch.uint8).view(40, 1, 1).expand(40, 28, 28)
+    figure = plotting.mistakes_figure(TITLE, images, logits, labels)
+    first_lines = [text.get_text().splitlines()[0] for text in figure.axes[0].texts]
+    assert first_lines == ["label 7, answer 1", "label 9, answer 4", "label 3, answer 8"]
+    canvas = pixels(figure.axes[0].images[0])
+    drawn = [int(canvas[20, 36 * column + 10]) for column in range(3)]
+    assert drawn == [17, 29, 3]
+    assert "the 3 most confident of 3 mistakes in 40 images" in figure.get_supxlabel()
+
+
+def test_the_text_fits_above_its_image():
+    wrong = [(image, (image + 1) % 10, 20.0) for image in range(40)]  # "100.0 % sure": the longest
+    logits, labels = answers(wrong)
+    images = torch.zeros(40, 28, 28, dtype=torch.uint8)
+    figure = plotting.mistakes_figure(TITLE, images, logits, labels)
+    axes = figure.axes[0]
+    assert len(axes.texts) == 32
+    for place, box in enumerate(boxes(figure, axes.texts)):
+        row, column = divmod(place, 8)
+        (left, top) = axes.transData.transform((36 * column + 4, 42 * row))
+        (right, bottom) = axes.transData.transform((36 * column + 32, 42 * row + 12))
+        slack = 2  # pixels
+        assert left - slack <= box[0] and box[2] <= right + slack
+        assert bottom <= box[1] and box[3] <= top + slack
+
+
+def test_without_mistakes_the_picture_says_so():
+    logits, labels = answers()
+    images = torch.zeros(40, 28, 28, dtype=torch.uint8)
+    figure = plotting.mistakes_figure(TITLE, images, logits, labels)
+    assert not figure.axes[0].texts
+    assert "no mistakes in 40 images" in figure.get_supxlabel()
+
+
+# ---- sheet
+
+
+def test_a_sheet_holds_the_images_row_by_row_dark_on_white():
+    images = torch.arange(8, dtype=torch.uint8).view(8, 1, 1).expand(8, 28, 28)
+    drawn = pixels(plotting.sheet_figure(images, columns=3).axes[0].images[0])
+    assert drawn.shape == (56, 84)
+    assert (255 - drawn[::28, ::28]).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+# ---- predictions
+
+
+def row(text="seven.png: 7 (99.8 %)", best=7):
+    seen = np.full((28, 28), 9, np.uint8)
+    probabilities = np.full(10, 0.02)
+    probabilities[best] = 0.82
+    return text, np.full((160, 80, 3), 200, np.uint8), seen, probabilities
+
+
+def test_a_prediction_shows_picture_input_and_probabilities_under_their_heads():
+    figure = plotting.predictions_figure([row(best=4)])
+    (axes,) = figure.axes
+    picture, seen = axes.images
+    assert pixels(picture).shape == (160, 80, 3) and pixels(seen).shape == (28, 28)
+    heights = [bar.get_height() for bar in bars(axes)]
+    np.testing.assert_allclose(np.divide(heights, sum(heights)), row(best=4)[3])
+    assert len({bar.get_facecolor() for bar in bars(axes)}) == 2
+    middles = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    left, right, *_ = seen.get_extent()
+    assert middles["the network sees"] == pytest.approx((left + right) / 2)
+    assert middles["your picture"] == pytest.approx(0.5)
+    centers = [bar.get_x() + bar.get_width() / 2 for bar in bars(axes)]
+    assert middles["probabilities"] == pytest.approx(np.mean(centers))
+
+
+def test_a_picture_without_a_digit_is_drawn_alone():
+    axes = plotting.predictions_figure([("blank.png: no digit", row()[1], None, None)]).axes[0]
+    assert len(axes.images) == 1 and not axes.patches
+
+
+def test_a_grey_picture_keeps_its_brightness():
+    picture = np.full((50, 50), 230, np.uint8)
+    axes = plotting.predictions_figure([("blank.png: no digit", picture, None, None)]).axes[0]
+    assert axes.images[0].get_clim() == (0, 255)
+
+
+def test_only_forty_pictures_are_drawn_and_the_figure_says_so():
+    figure = plotting.predictions_figure([row(f"{n}.png: 7") for n in range(45)])
+    written = texts(figure)
+    assert "the first 40 of 45 pictures" in written
+    assert "39.png: 7" in written and "40.png: 7" not in written
+    assert "the first" not in " ".join(texts(plotting.predictions_figure([row()] * 40)))
+
+
+@pytest.mark.parametrize("count", [1, 5, 45])
+def test_the_texts_of_predictions_do_not_overlap(count):
+    long = "a_picture_with_a_long_na.png: 7 (55.2 %) or 1 (41.1 %), the largest of 3 digits"
+    figure = plotting.predictions_figure([row(long)] * count)
+    found = boxes(figure, figure.axes[0].texts)
+    for index, box in enumerate(found):
+        assert not any(overlap(box, other) for other in found[index + 1 :])
+        assert box[0] >= 0 and box[2] <= figure.get_size_inches()[0] * figure.dpi
+
+
+# ---- what all of them share
+
+
+def test_a_picture_is_written_whole_and_nothing_else_is(tmp_path):
+    plotting.curves(tmp_path / "plots" / "run.png", TITLE, [history(5)])
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["run.png"]
+    with Image.open(tmp_path / "plots" / "run.png") as picture:
+        assert picture.size == (1320, 576)
+
+
+def test_every_function_writes_its_picture(tmp_path):
+    logits, labels = answers([(3, 8, 5.0)])
+    images = torch.zeros(40, 28, 28, dtype=torch.uint8)
+    plotting.curves(tmp_path / "1.png", TITLE, [history(1)], "validation")
+    plotting.confusion(tmp_path / "2.png", TITLE, logits, labels, note="one seed of 5")
+    plotting.mistakes(tmp_path / "3.png", TITLE, images, logits, labels, note="one seed of 5")
+    plotting.predictions(tmp_path / "4.png", [row()])
+    plotting.sheet(tmp_path / "5.png", images)
+    for number in range(1, 6):
+        Image.open(tmp_path / f"{number}.png").verify()
+
+
+def test_a_picture_that_cannot_be_written_is_an_os_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        plotting.sheet(tmp_path / "file" / "sheet.png", torch.zeros(25, 28, 28, dtype=torch.uint8))
+
+
+def test_odd_characters_in_names_are_drawn_as_they_are(tmp_path):
+    odd = "数字 $\\frac$ 100 % _x^2_"
+    plotting.curves(tmp_path / "curves.png", (odd, odd), [history(5)])
+    plotting.predictions(tmp_path / "predictions.png", [row(odd)])
+    figure = plotting.curves_figure((odd, odd), [history(5)], "test")
+    assert figure.get_suptitle().replace(r"\$", "$") == odd
+
+
+def test_a_long_heading_stays_in_the_picture():
+    heading = "LeNet-5 on generated digits (not MNIST) from another folder, tested on MNIST"
+    figure = plotting.confusion_figure((heading, ""), *answers())
+    (box,) = boxes(figure, [text for text in figure.texts if text.get_text() == heading])
+    assert box[0] >= 0 and box[2] <= figure.get_size_inches()[0] * figure.dpi
+
+
+def test_fonts_need_no_network(monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    plotting.curves(tmp_path / "curves.png", TITLE, [history(5)])
+    for weight in ("normal", "bold"):
+        font = Path(findfont(FontProperties(weight=weight)))
+        assert font.is_relative_to(matplotlib.get_data_path())

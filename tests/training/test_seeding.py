@@ -1,0 +1,29 @@
+"""Everything random follows from seed and epoch, and nothing else."""
+
+import torch
+
+from training import seeding
+
+
+def test_order_and_noise_follow_from_seed_and_epoch():
+    seeds = {seeding.derived_seed(s, e, 0) for s in range(20) for e in range(20)}
+    assert len(seeds) == 400  # not seed + epoch
+
+
+def test_the_order_is_a_permutation_that_seed_and_epoch_decide():
+    torch.manual_seed(1)
+    order = seeding.shuffled(100, 3, 4)
+    assert sorted(order.tolist()) == list(range(100))
+    torch.manual_seed(2)
+    assert torch.equal(order, seeding.shuffled(100, 3, 4))
+    assert not torch.equal(order, seeding.shuffled(100, 3, 5))
+    assert not torch.equal(order, seeding.shuffled(100, 4, 4))
+
+
+def test_ranks_draw_noise_of_their_own(monkeypatch):
+    drawn = []
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        seeding.seed_epoch(0, 1)
+        drawn.append(torch.rand(3))
+    assert not torch.equal(*drawn)

@@ -1,0 +1,155 @@
+"""The pictures of many runs: their results in, a PNG file out.
+
+`results` is {experiment: {seed: history}} everywhere; an experiment has at least one seed.
+Each picture has two functions: `errors_figure` builds the figure, `errors` writes it to a file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from training.plotting import (
+    BLUE,
+    METRICS,
+    RED,
+    RUNNING_AVERAGES,
+    History,
+    by_epoch,
+    frame,
+    save,
+    small_print,
+    titled,
+)
+
+Results = Mapping[str, Mapping[int, History]]
+Published = tuple[float, float, float, float]  # train loss, accuracy (%), test loss, accuracy (%)
+
+MODELS = {"lenet5": ("LeNet-5", BLUE), "mlp": ("CustomMLP", RED)}  # experiment: label and color
+
+
+def errors(
+    path: str | Path, heading: str, results: Results, published: Mapping[str, Published | None]
+) -> None:
+    """Draw the test error of every experiment into a PNG file; see `errors_figure`."""
+    save(errors_figure(heading, results, published), path)
+
+
+def errors_figure(
+    heading: str, results: Results, published: Mapping[str, Published | None]
+) -> Figure:
+    """The test error of every experiment: each seed, their mean and standard deviation.
+
+    `published` has the single published run of an experiment, or None.
+    """
+    figure = titled(heading, 11, 1.9 + 0.5 * len(results))
+    axes = figure.subplots()
+    everything: list[float] = []
+    for row, (name, histories) in enumerate(results.items()):
+        seeds = np.array([100 * (1 - h[-1]["test_accuracy"]) for h in histories.values()])
+        everything.extend(seeds.tolist())
+        _seeds_and_mean(axes, row, seeds)
+        single = published.get(name)
+        if single:
+            everything.append(100 - single[3])
+            axes.plot(100 - single[3], row, "x", color=RED, markersize=9, markeredgewidth=2)
+    logarithmic = min(everything, default=0) > 0  # an error of 0 has no logarithm
+    if logarithmic:
+        _logarithmic(axes, min(everything), max(everything))
+    else:
+        right = 1.2 * max(everything, default=0) or 1
+        axes.set_xlim(-right / 10, right)  # room for the text above an error of 0
+        axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= right])
+    axes.xaxis.set_major_formatter("{x:g} %")
+    axes.set_yticks(range(len(results)), [_counted(*item) for item in results.items()])
+    axes.set_ylim(len(results) - 0.4, -0.8)
+    axes.set_xlabel("test error (logarithmic axis)" if logarithmic else "test error")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    small_print(
+        figure,
+        "dot: one seed; bar: mean ± standard deviation; red cross: the published single run",
+    )
+    return figure
+
+
+def _counted(name: str, histories: Mapping[int, History]) -> str:
+    """A name and the number of its seeds, in words."""
+    return f"{name}, {len(histories)} seed{'s' if len(histories) > 1 else ''}"
+
+
+def _seeds_and_mean(axes: Axes, row: int, seeds: np.ndarray) -> None:
+    """A dot for each seed, a bar for their mean and standard deviation, and both as text."""
+    mean = seeds.mean()
+    spread = seeds.std(ddof=1) if len(seeds) > 1 else None
+    axes.plot(seeds, np.full(len(seeds), row), "o", color=BLUE, alpha=0.35, markersize=6)
+    axes.errorbar(mean, row, xerr=spread, fmt="|", color="black", markersize=16, capsize=4)
+    axes.annotate(
+        f"{mean:.2f} %" if spread is None else f"{mean:.2f} ± {spread:.2f} %",
+        (mean, row),
+        xytext=(0, 13),
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
+    )
+
+
+def _logarithmic(axes: Axes, lowest: float, highest: float) -> None:
+    """Make the x axis logarithmic, with ticks at round numbers; lowest and highest are in %."""
+    margin = 1.2 * (highest / lowest) ** 0.05  # room for the text above the outermost means
+    low, high = lowest / margin, highest * margin
+    if high < 2 * low:  # then add more: at least two round numbers must be on the axis
+        low, high = low / 1.4, high * 1.4
+    few = high > 40 * low
+    steps = (1, 2, 5) if few else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    ticks = [step * power for power in (0.001, 0.01, 0.1, 1, 10, 100) for step in steps]
+    axes.set_xscale("log", nonpositive="clip")
+    axes.set_xlim(low, high)
+    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def models(path: str | Path, heading: str, results: Results) -> None:
+    """Draw LeNet-5 and the MLP epoch by epoch into a PNG file; see `models_figure`."""
+    save(models_figure(heading, results), path)
+
+
+def models_figure(heading: str, results: Results) -> Figure:
+    """Loss and accuracy of the experiments lenet5 and mlp over the epochs: means of the seeds.
+
+    An experiment that is not in the results is left out.
+    """
+    figure = titled(heading, 11, 4.8)
+    panels = figure.subplots(1, 2)
+    present = [name for name in MODELS if name in results]
+    for axes, (metric, (_, scale)) in zip(panels, METRICS.items(), strict=True):
+        longest = 1
+        for name in present:
+            label, color = MODELS[name]
+            histories = list(results[name].values())
+            for part, words, style, face in (
+                ("train", "training", "o--", "white"),
+                ("test", "test", "o-", color),
+            ):
+                mean = np.nanmean(by_epoch(histories, f"{part}_{metric}", scale), axis=0)
+                longest = max(longest, len(mean))
+                epochs = np.arange(1, len(mean) + 1)
+                axes.plot(
+                    epochs,
+                    mean,
+                    style,
+                    color=color,
+                    markerfacecolor=face,
+                    markersize=4,
+                    label=f"{label}, {words}",
+                )
+        frame(axes, metric, longest)
+    if present:
+        panels[0].legend(frameon=False)
+    counts = "; ".join(_counted(MODELS[name][0], results[name]) for name in present)
+    means = f"means of the seeds ({counts})" if present else "no finished run of lenet5 or mlp"
+    small_print(figure, means, RUNNING_AVERAGES)
+    return figure

@@ -1,0 +1,81 @@
+"""The loss of a batch, or of one process's share of it; the loss and accuracy of an epoch."""
+
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+
+from training import distributed
+
+
+class Criterion:
+    """Cross-entropy of each batch of an epoch in turn, from this rank's share of the batch.
+
+    Gradients are averaged over the ranks. A share's loss is therefore its sum, times the number of
+    ranks, divided by the length of the whole batch: the average is then the mean over the batch,
+    also where the shares differ in size or are empty.
+    """
+
+    def __init__(self, images: int, batch_size: int, label_smoothing: float = 0.0):
+        lengths = [batch_size] * (images // batch_size) + [images % batch_size]
+        self.lengths = iter(lengths)  # of the whole batches; the last one may be smaller
+        self.label_smoothing = label_smoothing
+        self.ranks = distributed.world_size()
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss (a scalar) of the next batch; logits (N x 10, float32) and labels (N, int64)."""
+        smoothing = self.label_smoothing
+        if self.ranks == 1:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+        return loss * (self.ranks / next(self.lengths))
+
+
+class Tally:
+    """Collects logits and labels; gives mean cross-entropy and accuracy over all ranks' images.
+
+    `capacity` is the largest number of images that may be added.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity, self.count = capacity, 0
+        self._logits = self._labels = torch.empty(0)
+
+    def add(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Copy a batch's logits (N x classes) and labels (N)."""
+        if self.count == 0:
+            # One preallocated tensor: thousands of small ones fragment the heap and slow each step.
+            self._logits = logits.new_empty(self.capacity, logits.shape[1])
+            self._labels = labels.new_empty(self.capacity)
+        end = self.count + len(labels)
+        self._logits[self.count : end] = logits.detach()
+        self._labels[self.count : end] = labels
+        self.count = end
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """The logits of this rank's images (N x classes), in the order in which they came."""
+        return self._logits[: self.count]
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The labels of this rank's images (N)."""
+        return self._labels[: self.count]
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, without label smoothing."""
+        return self._means[0]
+
+    @property
+    def accuracy(self) -> float:
+        """The part of the images that were answered rightly, from 0 to 1."""
+        return self._means[1]
+
+    @cached_property
+    def _means(self) -> tuple[float, float]:
+        logits, labels = self.logits.cpu().double(), self.labels.cpu()
+        loss = F.cross_entropy(logits, labels, reduction="sum").item()
+        correct = (logits.argmax(1) == labels).sum().item()
+        loss, correct, count = distributed.all_sum([loss, correct, len(labels)])
+        return loss / count, correct / count
