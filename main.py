@@ -36,16 +36,14 @@ from training.tally import Criterion, Tally
 def train(
     model: nn.Module,
     dataset: MNIST,
+    order: torch.Tensor,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     config: Config,
-    epoch: int,
     progress: Callable[[Iterator], Iterable] = iter,
 ) -> Tally:
-    """One epoch; gives its running averages: cross-entropy and accuracy (a fraction)."""
+    """One epoch, in an order of images; gives its running averages of loss and accuracy."""
     model.train()
-    seeding.seed_epoch(config.seed, epoch)
-    order = seeding.shuffled(len(dataset), config.seed, epoch)
     criterion = Criterion(len(dataset), config.batch_size, config.label_smoothing)
     tally = Tally(len(dataset))
     for images, labels in progress(dataset.batches(order, config.batch_size, distributed.shard())):
@@ -106,8 +104,9 @@ def fit(
     tested = None
     for epoch in range(len(history) + 1, config.epochs + 1):
         start, lr = time.perf_counter(), scheduler.get_last_lr()[0]
+        order = seeding.start_epoch(len(train_set), config.seed, epoch)
         progress = report.progress(epoch, steps)
-        trained = train(parallel, train_set, optimizer, scheduler, config, epoch, progress)
+        trained = train(parallel, train_set, order, optimizer, scheduler, config, progress)
         tested = test(model, test_set)
         row = {
             "epoch": epoch,

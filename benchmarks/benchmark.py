@@ -170,6 +170,7 @@ def trainer(data, *arguments):
 
     from dataset import MNIST
     from model import MODELS
+    from training import seeding
     from training.config import parse
     from training.optim import SGD
 
@@ -181,17 +182,18 @@ def trainer(data, *arguments):
         model = MODELS[config.model](**config.network)
         optimizer = SGD(model.parameters(), config.lr, config.momentum, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-        return model, dataset, optimizer, scheduler, config
+        order = seeding.start_epoch(len(dataset), 0, 1)
+        return model, dataset, order, optimizer, scheduler, config
 
     return make
 
 
-def timed_epoch(parts, epoch=1):
+def timed_epoch(parts):
     """Seconds of one `main.train`."""
     import main
 
     start = time.perf_counter()
-    main.train(*parts, epoch)
+    main.train(*parts)
     return time.perf_counter() - start
 
 
@@ -199,7 +201,7 @@ def timed_floor(parts, images, labels):
     """Seconds of as many of the same steps on one batch that never changes."""
     import torch.nn.functional as F
 
-    model, dataset, optimizer, _, config = parts
+    model, dataset, _, optimizer, _, config = parts
     model.train()
     start = time.perf_counter()
     for _ in range(-(-len(dataset) // config.batch_size)):
@@ -231,8 +233,8 @@ def augmented_epochs(data, repeats):
     makers = {kind: trainer(data, "--augment", kind) for kind in ("none", "affine", "elastic")}
 
     def side(make):
-        model, dataset, *rest = make()
-        return timed_epoch((model, dataset.part(0, len(dataset) // 5), *rest))
+        model, dataset, order, *rest = make()
+        return timed_epoch((model, dataset, order[: len(dataset) // 5], *rest))
 
     sides = {kind: lambda make=make: side(make) for kind, make in makers.items()}
     return {kind: seconds[1:] for kind, seconds in alternate(repeats + 1, sides).items()}

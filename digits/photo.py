@@ -243,8 +243,8 @@ def is_written(digit: np.ndarray, contrast: float) -> bool:
 def has_patch(mask: np.ndarray) -> bool:
     """Whether a solid rectangle fits into a shape (H x W): the rest of a shadow often has one.
 
-    It is two fifths of the longer side high, and a quarter to two fifths of that side wide. It
-    fits into none of every 20th MNIST training image.
+    It is two fifths of the longer side high, and a quarter to two fifths of that side wide. Of
+    every 20th MNIST training image (3,000), it fits into 8.
     """
     height, width = mask.shape
     high = int(0.4 * max(height, width)) + 1

@@ -28,7 +28,7 @@ from training.plotting import (
 Results = Mapping[str, Mapping[int, History]]
 Published = tuple[float, float, float, float]  # train loss, accuracy (%), test loss, accuracy (%)
 
-MODELS = {"lenet5": ("LeNet-5", BLUE), "mlp": ("CustomMLP", RED)}  # experiment: label and color
+COMPARED = {"lenet5": ("LeNet-5", BLUE), "mlp": ("CustomMLP", RED)}  # experiment: label and color
 
 
 def errors(
@@ -124,11 +124,11 @@ def models_figure(heading: str, results: Results) -> Figure:
     """
     figure = titled(heading, 11, 4.8)
     panels = figure.subplots(1, 2)
-    present = [name for name in MODELS if name in results]
+    present = [name for name in COMPARED if name in results]
     for axes, (metric, (_, scale)) in zip(panels, METRICS.items(), strict=True):
         longest = 1
         for name in present:
-            label, color = MODELS[name]
+            label, color = COMPARED[name]
             histories = list(results[name].values())
             for part, words, style, face in (
                 ("train", "training", "o--", "white"),
@@ -149,7 +149,7 @@ def models_figure(heading: str, results: Results) -> Figure:
         frame(axes, metric, longest)
     if present:
         panels[0].legend(frameon=False)
-    counts = "; ".join(_counted(MODELS[name][0], results[name]) for name in present)
+    counts = "; ".join(_counted(COMPARED[name][0], results[name]) for name in present)
     means = f"means of the seeds ({counts})" if present else "no finished run of lenet5 or mlp"
     small_print(figure, means, RUNNING_AVERAGES)
     return figure

@@ -20,12 +20,12 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(derived_seed(seed, 0))
 
 
-def seed_epoch(seed: int, epoch: int) -> None:
-    """Seed torch for dropout and distortion in an epoch; each rank draws its own."""
+def start_epoch(count: int, seed: int, epoch: int) -> torch.Tensor:
+    """Seed torch for dropout and distortion in an epoch; gives the order of its images.
+
+    The order is a permutation of `count` rows, the same on every rank; the rest of the randomness
+    is each rank's own.
+    """
     torch.manual_seed(derived_seed(seed, epoch, 1 + distributed.rank()))
-
-
-def shuffled(count: int, seed: int, epoch: int) -> torch.Tensor:
-    """The order of an epoch's images: a permutation of `count` rows, the same on every rank."""
     generator = torch.Generator().manual_seed(derived_seed(seed, epoch, 0))
     return torch.randperm(count, generator=generator)

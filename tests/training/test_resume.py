@@ -458,9 +458,12 @@ def test_the_program_itself_stops_and_continues(signum, data, tmp_path, monkeypa
 def test_divergence_keeps_the_last_good_epoch(command, capsys, monkeypatch):
     train = main.train
 
-    def diverging(model, dataset, optimizer, scheduler, config, epoch, progress):
-        tally = train(model, dataset, optimizer, scheduler, config, epoch, progress)
-        if epoch == 3:
+    epochs = []
+
+    def diverging(model, *others):
+        tally = train(model, *others)
+        epochs.append(len(epochs) + 1)
+        if len(epochs) >= 3:  # also when it is resumed
             next(model.parameters()).data[0, 0] = torch.nan
         return tally
 
