@@ -1,4 +1,4 @@
-"""MNIST as a torch Dataset: a tarball's images, decoded, in memory, and normalised in batches.
+"""MNIST as a torch Dataset: its images are decoded, in memory, and normalised in batches.
 
     train_set = MNIST("data", train=True)
     image, label = train_set[0]  # one image, 1 x 28 x 28
@@ -17,15 +17,16 @@ import torch
 
 from digits import augment, idx
 from digits.cache import read_cached
-from digits.tarball import find_tarball
+from digits.tarball import find_data
 from files import DataError
 
 GATHERED = 2048  # images that are gathered at a time: fewer calls for small batches
 
 
 class MNIST(torch.utils.data.Dataset):
-    """Images and labels of one tarball: `train.tar` or `test.tar` in the folder `root`.
+    """Images and labels of one split, in whichever form the folder `root` holds it.
 
+    That may be `train.tar` or `test.tar`, a zip archive, a folder of PNGs or MNIST's IDX files.
     `data` (uint8, N x 28 x 28) and `targets` (int64, N) are named as torchvision names them.
     `digests` are the SHA-256 of images and labels in MNIST's own format; `published` says whether
     they are those of the genuine MNIST. Errors: DataError.
@@ -33,17 +34,20 @@ class MNIST(torch.utils.data.Dataset):
 
     def __init__(self, root: str | Path = "data", train: bool = True, augment: str = "none"):
         split = "train" if train else "test"
-        path = find_tarball(root, split)
+        root = Path(root).expanduser()
+        path = find_data(root, split)
         if path is None:
-            raise DataError(f"{Path(root, split)}.tar: not found; put it or {split}.tar.gz there")
+            raise DataError(f"{root / split}.tar: not found; put it or {split}.zip there")
         try:
-            self.data, self.targets = read_cached(path)
+            self.data, self.targets = read_cached(path, split)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; make it readable") from error
         self.path = path
         self.augment = augment  # how `batches` distorts the images
         self.digests = idx.digests(self.data, self.targets)
         self.published = self.digests == idx.published_digests(split)
+        if other := idx.contradiction(root, split, path, self.digests):
+            raise DataError(f"{path} and {other}: hold different data; move one of them away")
 
     def __len__(self) -> int:
         return len(self.data)

@@ -6,12 +6,9 @@
 Prints a line for each epoch, keeps the run in runs/<name>/ and draws plots/<name>_*.png.
 """
 
-import sys
-
 from training import console
 
-if __name__ == "__main__":
-    console.before_imports()
+console.before_imports(__name__)
 
 import argparse
 import math
@@ -24,12 +21,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from dataset import MNIST
 from files import Diverged
-from model import MODELS
-from training import checkpoint, data, distributed, seeding
+from model import build
+from training import checkpoint, data, distributed, folder, seeding
 from training.checkpoint import PLOTS, RUNS
-from training.config import Config, one_for_each_seed, parse
-from training.optim import SGD, learning_rate
-from training.report import Report, Run, tell_what_is_safe
+from training.compare import compare
+from training.config import Config, named, one_for_each_seed, parse
+from training.optim import SGD, highest_rate, learning_rate
+from training.report import Report, Run, tell_evaluation, tell_what_is_safe
 from training.tally import Criterion, Tally
 
 
@@ -76,15 +74,18 @@ def fit(
     config: Config,
     train_set: MNIST,
     test_set: MNIST,
-    device: torch.device,
     resume: bool = False,
+    overwrite: bool = False,
     report: Report | None = None,
 ) -> Run:
-    """One run, from the first epoch or the last one saved: trains, tests and saves each epoch."""
-    report = report or Report()
-    saved = distributed.broadcast(lambda: checkpoint.load_for_resume(config, resume))
+    """One run, from the first epoch or the last one saved: trains, tests and saves each epoch.
+
+    It runs on the device of the datasets. Errors: UserError.
+    """
+    config, report, device = named(config), report or Report(), train_set.data.device
+    saved = distributed.broadcast(lambda: folder.start(config, device, resume, overwrite))
     seeding.seed_weights(config.seed)
-    model = MODELS[config.model](**config.network).to(device)
+    model = build(config.model, config.network).to(device)
     optimizer = SGD(
         model.parameters(),
         lr=config.lr,
@@ -97,13 +98,15 @@ def fit(
     steps = math.ceil(len(train_set) / config.batch_size)
     scheduler = LambdaLR(optimizer, learning_rate(config.schedule, config.epochs * steps))
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    checkpoint.rehearse(**parts)
     history = checkpoint.restore(saved, **parts)
     checkpoint.begin(config, history)
     report.begin(config, history)
     parallel = distributed.wrap(model)
     tested = None
     for epoch in range(len(history) + 1, config.epochs + 1):
-        start, lr = time.perf_counter(), scheduler.get_last_lr()[0]
+        start = time.perf_counter()
+        lr = highest_rate(scheduler, (epoch - 1) * steps, epoch * steps)
         order = seeding.start_epoch(len(train_set), config.seed, epoch)
         progress = report.progress(epoch, steps)
         trained = train(parallel, train_set, order, optimizer, scheduler, config, progress)
@@ -116,9 +119,10 @@ def fit(
             "test_loss": tested.loss,
             "test_accuracy": tested.accuracy,
             "seconds": round(time.perf_counter() - start, 3),
+            "points": trained.points(epoch),
         }
         check_finite(model, config, row)
-        history.append(row)
+        history.append(checkpoint.plain(row))
         checkpoint.save(config, history, device, **parts)
         report.epoch(row)
     if tested is None or distributed.world_size() > 1:  # the logits of all images are not at hand
@@ -130,9 +134,12 @@ def check_finite(model: nn.Module, config: Config, row: dict) -> None:
     """Raise Diverged if an epoch left a weight or a loss that is not finite."""
     losses = math.isfinite(row["train_loss"]) and math.isfinite(row["test_loss"])
     if not (losses and all(weight.isfinite().all() for weight in model.parameters())):
+        # Each step takes lr times the decay of a weight away: all of it, or more, from 1 on.
+        suspect = "--weight-decay" if row["lr"] * config.weight_decay >= 1 else "--lr"
         raise Diverged(
             f"{config.name}: diverged in epoch {row['epoch']} (learning rate {row['lr']:g}, loss "
-            f"{row['train_loss']:g}), {row['epoch'] - 1} epochs before are safe; try a smaller --lr"
+            f"{row['train_loss']:g}), {row['epoch'] - 1} epochs before are safe; try a smaller "
+            f"{suspect}"
         )
 
 
@@ -141,44 +148,62 @@ def run(config: Config, options: argparse.Namespace) -> int:
     report = Report(options.quiet)
     with distributed.noticing_lost_ranks():
         distributed.start(options.device)
-        checkpoint.preflight(RUNS, PLOTS)
+        folder.preflight(RUNS, PLOTS)
         config, train_set, test_set = data.load(config, options, report.say)
-    report.introduce(MODELS[config.model](**config.network), options.device)
+        configs = one_for_each_seed(config, options.runs)
+        folder.check_all(configs, options.resume, options.overwrite)
+    report.introduce(build(config.model, config.network), options.device)
     runs: list[Run] = []
-    configs = one_for_each_seed(config, options.runs)
     try:
         for one in configs:
-            resume = options.resume and (one is configs[0] or checkpoint.exists(one))
-            with distributed.noticing_lost_ranks(), checkpoint.locked(one, resume):
-                runs.append(fit(one, train_set, test_set, options.device, resume, report))
+            resume = options.resume and (one is configs[0] or folder.has_checkpoint(one))
+            with distributed.noticing_lost_ranks(), folder.locked(one):
+                runs.append(fit(one, train_set, test_set, resume, options.overwrite, report))
         report.end(runs, test_set)
     except console.Interrupted as interrupted:
         if len(runs) < len(configs):
-            runs += stopped(configs[len(runs)], test_set, options.device)
+            runs += stopped(configs[len(runs)], test_set)
         tell_what_is_safe(runs[-1] if runs else None)
         report.end(runs, test_set)
         return interrupted.status
     return 0
 
 
-def stopped(config: Config, test_set: MNIST, device: torch.device) -> list[Run]:
+def stopped(config: Config, test_set: MNIST) -> list[Run]:
     """What is on disk of a run that an interrupt stopped: nothing, or its last saved epoch."""
-    if not checkpoint.exists(config):
+    if not folder.has_checkpoint(config):
         return []
-    saved = checkpoint.load(RUNS / config.name / "checkpoint.pt")
+    saved = checkpoint.load(RUNS / config.name)
     checkpoint.begin(config, saved["history"])  # the interrupt may have come before its metrics
-    model = MODELS[config.model](**config.network).to(device)
-    model.load_state_dict(saved["model"])
-    logits = predict(model, test_set, torch.arange(len(test_set)))
-    return [Run(config, saved["history"], logits)]
+    model = checkpoint.network(saved).to(test_set.data.device)
+    return [Run(config, saved["history"], predict(model, test_set, torch.arange(len(test_set))))]
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Test a checkpoint on the test set and draw its mistakes; gives the exit status."""
+    distributed.require_one_process("--evaluate")
+    saved = checkpoint.load(options.evaluate)
+    model = checkpoint.network(saved).to(options.device)
+    test_set = data.load_test_set(options)
+    tell_evaluation(options.evaluate, saved, test(model, test_set), test_set)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; gives its exit status."""
-    advice = "; --resume continues the run"
-    return console.guarded(lambda: run(*parse(argv, __doc__)), distributed.stop, advice)
+
+    def program() -> int:
+        config, options = parse(argv, __doc__)
+        torch.set_num_threads(options.threads or min(2, torch.get_num_threads()))
+        if options.compare:
+            return compare(options.compare)
+        return evaluate(options) if options.evaluate else run(config, options)
+
+    advice = "continue with --resume (saved epochs are safe)"
+    no_memory = "not enough memory for this batch; use a smaller --batch-size"
+    return console.guarded(program, distributed.stop, advice, no_memory)
 
 
 if __name__ == "__main__":
     console.after_imports()
-    sys.exit(main())
+    console.end(main())

@@ -4,8 +4,12 @@ Both take normalised images (N x 1 x 28 x 28, float32) and give logits (N x 10).
 of your own, write its class here and give it a line in MODELS: that is all.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
+
+from files import UserError
 
 
 class LeNet5(nn.Module):
@@ -53,6 +57,22 @@ class CustomMLP(nn.Module):
 MODELS: dict[str, type[nn.Module]] = {"lenet5": LeNet5, "mlp": CustomMLP}
 
 
+def build(name: str, options: Mapping[str, object]) -> nn.Module:
+    """A network by its name, with the options of its constructor; UserError if it gives no logits.
+
+    One blank image goes through it, so that lazy layers learn their sizes.
+    """
+    model = MODELS[name](**options).eval()
+    with torch.no_grad():
+        logits = model(torch.zeros(1, 1, 28, 28))
+    if logits.shape != (1, 10):
+        raise UserError(
+            f"model.py: {type(model).__name__} gives {tuple(logits.shape)} for one image; its last "
+            "layer must give 10 logits, one for each digit"
+        )
+    return model.train()
+
+
 def parameter_table(model: nn.Module) -> str:
     """Each layer with parameters, the arithmetic of their number, and the total, as text."""
     rows = []
@@ -72,7 +92,8 @@ def parameter_table(model: nn.Module) -> str:
             name = type(layer).__name__
             formula = " + ".join("·".join(map(str, p.shape)) for p in own)
         rows.append((name, formula, sum(p.numel() for p in own)))
-    rows.append(("total", "", sum(p.numel() for p in model.parameters())))
+    total = sum(p.numel() for p in model.parameters())  # counts a shared parameter once
+    rows.append(("total", "", total))
     widths = [max(18, *(len(row[column]) for row in rows)) for column in (0, 1)]
     lines = [f"{'layer':<{widths[0]}}  {'parameters':<{widths[1]}}  {'count':>7}"]
     lines += [f"{name:<{widths[0]}}  {formula:<{widths[1]}}  {n:>7,}" for name, formula, n in rows]

@@ -8,16 +8,14 @@
 The figure shows what the network saw and how sure it is; look there when an answer is wrong.
 """
 
-import sys
-
 from training import console
 
-if __name__ == "__main__":
-    console.before_imports()
+console.before_imports(__name__)
 
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,8 +25,7 @@ import torch
 from dataset import normalize
 from digits import photo, picture
 from files import PictureError, UserError
-from model import MODELS
-from training.checkpoint import load
+from training.checkpoint import edited, load, network
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
 SHIPPED = Path(__file__).resolve().parent / "pretrained" / "lenet5.pt"
@@ -74,8 +71,12 @@ def weights_in_words(path: Path, checkpoint: dict) -> str:
     """A checkpoint in one line: where it is, which network, how good, trained on what."""
     config, history = checkpoint["config"], checkpoint["history"]
     facts = [config.model]
-    if history and history[-1].get("test_accuracy") is not None:
+    if history:
         facts.append(f"test accuracy {100 * history[-1]['test_accuracy']:.2f} %")
+    else:
+        facts.append("nothing is known of their training")
+    if edited(checkpoint):
+        facts.append("WARNING: model.py was edited since they were trained, expect wrong answers")
     if config.data == "generated":
         facts.append("trained on generated digits, not on MNIST")
     return f"weights: {printable(path)} ({', '.join(facts)})"
@@ -83,12 +84,8 @@ def weights_in_words(path: Path, checkpoint: dict) -> str:
 
 def classify(checkpoint: dict, images: Sequence[np.ndarray]) -> np.ndarray:
     """Probabilities (N x 10) of the digits in images (N x 28 x 28, uint8), in one batch."""
-    config = checkpoint["config"]
-    model = MODELS[config.model](**config.network)
-    model.load_state_dict(checkpoint["model"])
-    model.eval()
     with torch.inference_mode():
-        logits = model(normalize(torch.from_numpy(np.stack(images))))
+        logits = network(checkpoint)(normalize(torch.from_numpy(np.stack(images))))
     return logits.softmax(dim=1).numpy()
 
 
@@ -162,11 +159,10 @@ def answer_all(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; gives its exit status."""
-    options = read_command_line(arguments)
 
     def program() -> int:
         try:
-            return answer_all(options)
+            return answer_all(read_command_line(arguments))
         except console.Interrupted as interrupted:
             return interrupted.status  # there is no run that could be continued
 
@@ -175,4 +171,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     console.after_imports()
-    sys.exit(main())
+    console.end(main())

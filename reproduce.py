@@ -1,42 +1,41 @@
-"""Every experiment of the README over many seeds: runs them, and writes the results.
+"""Every experiment of the README over many seeds: runs them side by side, and writes the results.
 
-    python reproduce.py              # everything: half an hour on 2 CPU cores
+    python reproduce.py              # everything: two hours on 2 CPU cores
     python reproduce.py --only lenet5,mlp --seeds 3
-    python reproduce.py --list
+    python reproduce.py --commands   # the commands, for a cluster
 
-Stop it whenever you like: the same command continues, and repeats nothing that is finished. It
-writes results.md (also between the README's two markers), plots/comparison.png and
-plots/models.png.
+Stop it whenever you like: the same command continues, and repeats nothing that is finished. When
+all is complete it writes docs/results.csv, the tables in docs/results.md and README.md, and the
+pictures plots/comparison.png and plots/models.png.
 """
-
-import sys
 
 from training import console
 
-if __name__ == "__main__":
-    console.before_imports()
+console.before_imports(__name__)
 
 import argparse
-import statistics
+import csv
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from scipy import stats
-from tqdm import tqdm
 
 import main
 from dataset import MNIST
 from digits import download
-from files import write_whole
-from model import MODELS
-from training import checkpoint, data, distributed
-from training.checkpoint import PLOTS, RUNS
-from training.config import Config, Number, one_for_each_seed, parse
+from files import CheckpointError, UserError, write_whole
+from model import build
+from training import checkpoint, data, distributed, folder, jobs
+from training.checkpoint import METRICS, PLOTS, RUNS
+from training.config import RESULTS, Config, Number, one_for_each_seed, parse
+from training.intervals import mean_and_deviation, verdict
 from training.report import Report
 
+ROOT = Path(__file__).resolve().parent
 History = list[dict]
 Results = dict[str, dict[int, History]]  # {experiment: {seed: history}}
 
@@ -57,68 +56,158 @@ EXPERIMENTS = {
     "mlp56": Experiment("--model mlp --hidden 56", 10),
     "fast": Experiment("--recipe fast", 10),
     "modern": Experiment("--recipe modern", 10),
-    "best": Experiment("--recipe best", 5),
-    "generated": Experiment("--model lenet5", 3),  # trained on generated digits, tested on MNIST
+    "best": Experiment("--recipe best", 10),
+    "generated": Experiment("--model lenet5", 5),  # trained on generated digits, tested on MNIST
 }
 PAIRS = [  # (experiment, against, what the difference is)
     ("regularized", "lenet5", "real dropout and weight decay, against the baseline"),
     ("fast", "lenet5", "one epoch of `fast`, against the baseline's five"),
     ("modern", "lenet5", "the better schedule, against the baseline"),
-    ("best", "modern", "distorted images and 60 epochs, against the better schedule alone"),
+    ("best", "modern", "60 epochs on distorted images, against the better schedule alone"),
     ("lenet5", "mlp56", "LeNet-5, against the MLP with as many parameters"),
 ]
+IN_README = ["lenet5", "mlp", "regularized", "fast", "modern", "best"]
 START, END = "<!-- results: written by reproduce.py -->", "<!-- end of results -->"
 
 
-# Training
+# Runs
 
 
-class Counted(Report):
-    """Counts the finished epochs of all runs in one progress bar, and prints no tables."""
+class Plan(NamedTuple):
+    """The runs of the experiments, and the data that they need."""
 
-    def __init__(self, bar: tqdm):
-        super().__init__(quiet=True)
-        self.bar = bar
-
-    def begin(self, config: Config, history: History) -> None:
-        self.bar.set_description(config.name)
-        self.bar.update(len(history))
-
-    def epoch(self, row: dict) -> None:
-        self.bar.update()
+    runs: dict[str, list[Config]]  # of each experiment
+    train_sets: dict[str, MNIST]  # by the name of the data
+    test_set: MNIST
+    device: torch.device
 
 
-def train_all(
-    runs: dict[str, list[Config]],
-    train_sets: dict[str, MNIST],
-    test_set: MNIST,
-    device: torch.device,
-) -> None:
-    """Train what is not finished yet, with one progress bar over the whole."""
-    configs = [config for several in runs.values() for config in several]
-    with tqdm(total=sum(one.epochs for one in configs), unit="epoch", disable=None) as bar:
-        report = Counted(bar)
-        for config in configs:
-            resume = checkpoint.exists(config)
-            with checkpoint.locked(config, resume):
-                train_set = train_sets[config.data]
-                run = main.fit(config, train_set, test_set, device, resume, report)
-            bar.write(f"{config.name}: {100 * run.history[-1]['test_accuracy']:.2f} %")
+def make_plan(options: argparse.Namespace) -> Plan:
+    """Load the data, and plan the runs of the chosen experiments on them."""
+    torch.set_num_threads(1)  # as in every run
+    base, defaults = parse(["--device", options.device, "--data-dir", options.data_dir], "")
+    base, train_set, test_set = data.load(base, defaults, lambda text: None)
+    train_sets, runs = {base.data: train_set}, {}
+    for name in options.only:
+        config, _ = parse(EXPERIMENTS[name].command.split(), "")
+        config = replace(config, data=base.data, digests=base.digests)
+        if name == "generated":
+            if base.data != "mnist":
+                continue
+            drawn = MNIST(download.ensure(options.data_dir, "generated"))
+            train_sets["generated"] = drawn.to(defaults.device)
+            config = replace(config, data="generated", digests=(*drawn.digests, *test_set.digests))
+        several = one_for_each_seed(config, options.seeds or EXPERIMENTS[name].seeds)
+        tested = "_tested_on_mnist" * (name == "generated")
+        runs[name] = [replace(one, name=one.name + tested) for one in several]
+    return Plan(runs, train_sets, test_set, defaults.device)
 
 
-def finished(runs: dict[str, list[Config]]) -> Results:
-    """The histories of the planned runs that are complete on disk."""
+def run_one(plan: Plan, name: str) -> int:
+    """Start or continue one run of the plan, or find it finished; gives the exit status."""
+    found = [config for several in plan.runs.values() for config in several if config.name == name]
+    if not found:
+        raise UserError(f"--run {name}: no experiment has such a run; --commands shows them")
+    (config,) = found
+    with folder.locked(config):
+        differing = what_differs(config, plan.device)
+        there = folder.on_disk(config)
+        resume = 0 < there.epochs < there.planned
+        if there.saved and there.saved["config"] != config:
+            raise UserError(f"{RUNS / name}: holds another experiment or other data; move it away")
+        if resume and (others := other_versions(config, plan.device)):
+            raise UserError(
+                f"{RUNS / name}: was begun with other versions ({', '.join(others)}); finish it "
+                "with those, or move it away"
+            )
+        if differing:
+            train_set = plan.train_sets[config.data]
+            main.fit(config, train_set, plan.test_set, resume, report=Report(quiet=True))
+    accuracy = checkpoint.load(RUNS / name)["history"][-1]["test_accuracy"]
+    print(f"{name}: test accuracy {100 * accuracy:.2f} %")
+    return 0
+
+
+def what_differs(config: Config, device: torch.device) -> list[str]:
+    """Why a run does not count as finished: nothing for one that does."""
+    if not folder.has_checkpoint(config):
+        return ["not started"]
+    try:
+        saved = checkpoint.load(RUNS / config.name)
+    except CheckpointError as error:
+        return [str(error)]
+    if saved["epoch"] < config.epochs:
+        return [f"{saved['epoch']} of {config.epochs} epochs"]
+    values, planned = saved["config"].to_dict(), config.to_dict()
+    labels = ("name", "recipe")
+    differing = [key for key in planned if key not in labels and values.get(key) != planned[key]]
+    return differing + other_versions(config, device)
+
+
+def other_versions(config: Config, device: torch.device) -> list[str]:
+    """How the versions of a run on disk differ from those of a run that would start now."""
+    now, before = (
+        checkpoint.versions(config, device),
+        checkpoint.load(RUNS / config.name)["versions"],
+    )
+    return [
+        f"{key} {before.get(key)} instead of {now[key]}"
+        for key in now
+        if before.get(key) != now[key]
+    ]
+
+
+def collect(plan: Plan) -> Results:
+    """The histories of the runs that count as finished; names finished ones that do not."""
     results: Results = {}
-    for name, configs in runs.items():
+    for name, configs in plan.runs.items():
         for config in configs:
-            if checkpoint.exists(config):
-                saved = checkpoint.load(RUNS / config.name / "checkpoint.pt")
-                if saved["config"] == config and saved["epoch"] == config.epochs:
-                    results.setdefault(name, {})[config.seed] = saved["history"]
+            differing = what_differs(config, plan.device)
+            if not differing:
+                history = checkpoint.load(RUNS / config.name)["history"]
+                results.setdefault(name, {})[config.seed] = history
+            elif folder.on_disk(config).epochs >= config.epochs:
+                console.tell(f"warning: {config.name} is not counted: {', '.join(differing)}")
     return results
 
 
-# Statistics and tables
+def run_all(plan: Plan, options: argparse.Namespace) -> int:
+    """Run what is not finished, `--jobs` at a time; gives how many runs failed."""
+    configs = [one for several in plan.runs.values() for one in several]
+    unfinished = [one for one in configs if what_differs(one, plan.device)]
+    script = [sys.executable, str(ROOT / "reproduce.py"), *passed_on(options)]
+    commands = {one.name: [*script, "--run", one.name, "--child"] for one in unfinished}
+
+    def epochs_done() -> int:
+        return sum(min(one.epochs, folder.epochs_in_metrics(one)) for one in configs)
+
+    def tell_end(name: str, status: int, error: str) -> str:
+        if status:
+            return f"{name}: failed with status {status}: {error}"
+        accuracy = checkpoint.load(RUNS / name)["history"][-1]["test_accuracy"]
+        return f"{name}: {100 * accuracy:.2f} %"
+
+    total = sum(one.epochs for one in configs)
+    return jobs.run_all(commands, options.jobs, total, epochs_done, tell_end)
+
+
+def passed_on(options: argparse.Namespace) -> list[str]:
+    """The options that each run gets, too."""
+    given = ["--device", options.device, "--data-dir", options.data_dir]
+    return given + (["--seeds", str(options.seeds)] if options.seeds else [])
+
+
+def show_commands(plan: Plan, options: argparse.Namespace) -> int:
+    """Print the command of each run that is not finished, one a line."""
+    for several in plan.runs.values():
+        for config in several:
+            if what_differs(config, plan.device):
+                command = ["reproduce.py", *passed_on(options), "--run", config.name]
+                print(console.command_line(command))
+    return 0
+
+
+# Tables
 
 
 def last(histories: dict[int, History], metric: str, scale: float = 1) -> list[float]:
@@ -126,142 +215,141 @@ def last(histories: dict[int, History], metric: str, scale: float = 1) -> list[f
     return [scale * history[-1][metric] for history in histories.values()]
 
 
-def mean_sd(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation, as text."""
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
-
-
-def interval(differences: list[float]) -> tuple[float, float, float]:
-    """Mean of paired differences, and the ends of its 95 % interval (Student's t)."""
-    mean, error = statistics.mean(differences), stats.sem(differences)
-    if error == 0:
-        return mean, mean, mean
-    low, high = stats.t.interval(0.95, len(differences) - 1, loc=mean, scale=error)
-    return mean, low, high
-
-
-def verdict(first: str, second: str, what: str, results: Results) -> str:
-    """Whether two experiments differ by more than the noise between seeds, in a sentence."""
-    seeds = sorted(results.get(first, {}).keys() & results.get(second, {}).keys())
-    if len(seeds) < 2:
-        return f"- {what}: not enough seeds are finished."
-    one, other = (
-        last({seed: results[name][seed] for seed in seeds}, "test_accuracy", 100)
-        for name in (first, second)
-    )
-    mean, low, high = interval([a - b for a, b in zip(one, other, strict=True)])
-    difference = (
-        f"{mean:+.2f} points of test accuracy (95 % interval {low:+.2f} to {high:+.2f}; "
-        f"{len(seeds)} seeds, paired)"
-    )
-    if low <= 0 <= high:
-        return f"- {what}: {difference}. The interval holds 0: this may be nothing but noise."
-    return f"- {what}: {difference}. More than noise: {'better' if mean > 0 else 'worse'}."
-
-
-def tables(runs: dict[str, list[Config]], results: Results, images: str) -> str:
-    """The text of results.md; `images` says what the accuracies were measured on."""
+def main_table(results: Results, names: Sequence[str]) -> list[str]:
+    """The lines of the table of test accuracies."""
     lines = [
-        f"Accuracy on {images} after the last epoch: mean ± standard deviation over n seeds, and "
-        "the range. Time: training and testing, the fastest run.",
-        "",
         "| experiment | command | parameters | published | test accuracy (%) | range | n | time |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
+    for name in (name for name in names if name in results):
+        command, _, published = EXPERIMENTS[name]
+        config, _ = parse(command.split(), "")
+        count = sum(p.numel() for p in build(config.model, config.network).parameters())
+        accuracy = last(results[name], "test_accuracy", 100)
+        seconds = min(sum(row["seconds"] for row in h) for h in results[name].values())
+        note = ", trained on generated digits" if name == "generated" else ""
+        lines.append(
+            f"| {name} | `python main.py {command}`{note} | {count:,} | "
+            f"{f'{published[3]:.2f}' if published else '–'} | {mean_and_deviation(accuracy, 2)} | "
+            f"{min(accuracy):.2f} to {max(accuracy):.2f} | {len(accuracy)} | {seconds:.0f} s |"
+        )
+    return lines
+
+
+def all_tables(results: Results) -> str:
+    """The tables of docs/results.md, and whether the differences are more than noise."""
     details = [
         "| experiment | train loss | train accuracy (%) | test loss | published: train loss, "
         "accuracy, test loss |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, histories in results.items():
-        command, _, published = EXPERIMENTS[name]
-        model = MODELS[runs[name][0].model](**runs[name][0].network)
-        count = sum(p.numel() for p in model.parameters())
-        accuracy = last(histories, "test_accuracy", 100)
-        seconds = min(sum(row["seconds"] for row in history) for history in histories.values())
-        note = ", trained on generated digits" if name == "generated" else ""
-        lines.append(
-            f"| {name} | `python main.py {command}`{note} | {count:,} | "
-            f"{f'{published[3]:.2f}' if published else '–'} | {mean_sd(accuracy, 2)} | "
-            f"{min(accuracy):.2f} to {max(accuracy):.2f} | {len(histories)} | {seconds:.0f} s |"
-        )
+        published = EXPERIMENTS[name].published
         details.append(
-            f"| {name} | {mean_sd(last(histories, 'train_loss'), 4)} | "
-            f"{mean_sd(last(histories, 'train_accuracy', 100), 2)} | "
-            f"{mean_sd(last(histories, 'test_loss'), 4)} | "
+            f"| {name} | {mean_and_deviation(last(histories, 'train_loss'), 4)} | "
+            f"{mean_and_deviation(last(histories, 'train_accuracy', 100), 2)} | "
+            f"{mean_and_deviation(last(histories, 'test_loss'), 4)} | "
             f"{'{:.4f}, {:.2f}, {:.4f}'.format(*published) if published else '–'} |"
         )
-    lines += ["", *details, "", "Are the differences more than noise?", ""]
-    lines += [verdict(*pair, results) for pair in PAIRS]
-    return "\n".join(lines) + "\n"
+    verdicts = [
+        f"- {what}: {verdict(results.get(first, {}), results.get(second, {}))}"
+        for first, second, what in PAIRS
+    ]
+    return "\n".join(
+        [*main_table(results, list(results)), "", *details, "", "Are the differences noise?", ""]
+        + verdicts
+    )
+
+
+# Documents
+
+
+def read_results(path: Path = RESULTS) -> Results:
+    """The results in the committed file."""
+    results: Results = {}
+    if path.exists():
+        with open(path, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                history = results.setdefault(row["experiment"], {}).setdefault(int(row["seed"]), [])
+                history.append({key: float(row[key]) for key in METRICS})
+    return {name: results[name] for name in EXPERIMENTS if name in results}
+
+
+def write_documents(found: Results, versions: dict) -> None:
+    """Put complete experiments into docs/results.csv; make tables and pictures of that file."""
+    from training import charts  # here, because matplotlib takes 0.3 s to import
+
+    results = read_results() | found
+    fixed = {key: versions[key] for key in ("python", "torch", "threads")}
+    rows = [
+        {"experiment": name, "seed": seed, **{key: row[key] for key in METRICS}, **fixed}
+        for name in EXPERIMENTS
+        for seed, history in results.get(name, {}).items()
+        for row in history
+    ]
+    checkpoint.write_table(RESULTS, ["experiment", "seed", *METRICS, *fixed], rows)
+    results = read_results()
+    include(ROOT / "docs" / "results.md", all_tables(results))
+    include(ROOT / "README.md", "\n".join(main_table(results, IN_README)))
+    published = {name: one.published for name, one in EXPERIMENTS.items()}
+    pictures = ROOT / "plots"
+    charts.errors(pictures / "comparison.png", "Test error on MNIST", results, published)
+    charts.models(pictures / "models.png", "LeNet-5 and the MLP on MNIST", results)
 
 
 def include(path: Path, text: str) -> None:
-    """Put the results between the markers of the README, if it has them."""
-    readme = path.read_text(encoding="utf-8") if path.exists() else ""
-    if START in readme and END in readme:
-        before, rest = readme.split(START, 1)
-        readme = f"{before}{START}\n\n{text}\n{END}{rest.split(END, 1)[1]}"
-        write_whole(path, readme.encode())
+    """Put a text between the two markers of a document."""
+    document = path.read_text(encoding="utf-8")
+    before, rest = document.split(START, 1)
+    document = f"{before}{START}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}"
+    write_whole(path, document.encode())
 
 
 # The program
 
 
-def plan(seeds: int | None, found: Config, drawn: MNIST | None) -> dict[str, list[Config]]:
-    """The runs of each experiment on the data that were found, and on digits that were drawn."""
-    runs = {}
-    for name, experiment in EXPERIMENTS.items():
-        config, _ = parse(experiment.command.split(), "")
-        config = replace(config, data=found.data, digests=found.digests)
-        if name == "generated" and drawn is None:
-            continue
-        if name == "generated" and drawn is not None:
-            test_digests = found.digests[2:]
-            config = replace(config, data="generated", digests=(*drawn.digests, *test_digests))
-        runs[name] = one_for_each_seed(config, seeds or experiment.seeds)
-        if name == "generated":
-            named = [replace(one, name=f"{one.name}_tested_on_mnist") for one in runs[name]]
-            runs[name] = named
-    return runs
-
-
 def run(options: argparse.Namespace) -> int:
-    """Train, write the results, draw the comparison; gives the exit status."""
-    from training import charts, plotting  # here, because matplotlib takes 0.3 s to import
-
-    checkpoint.preflight(RUNS, PLOTS)
-    base, defaults = parse(["--device", options.device, "--data-dir", options.data_dir], "")
-    base, train_set, test_set = data.load(base, defaults)
-    train_sets, drawn = {base.data: train_set}, None
-    there = Path(options.data_dir, "generated", "train.tar").exists()
-    if base.data == "mnist" and ("generated" in options.only or there):
-        drawn = MNIST(download.ensure(options.data_dir, "generated"))
-        train_sets["generated"] = drawn.to(defaults.device)
-        plotting.sheet(PLOTS / "generated_digits.png", drawn.data[:200])
-    runs = plan(options.seeds, base, drawn)
-    chosen = {name: runs[name] for name in options.only if name in runs}
-    train_all(chosen, train_sets, test_set, defaults.device)
-
-    genuine = train_set.published and test_set.published
-    what = "MNIST" if genuine else "digits that are NOT the published MNIST"
-    results = finished(runs)
-    text = tables(runs, results, what)
-    suffix = "" if genuine else "_not_mnist"  # nothing else may pass for the README's results
-    written = Path(f"results{suffix}.md")
-    write_whole(written, text.encode())
-    if genuine:
-        include(Path("README.md"), text)
-    pictures = [PLOTS / f"{name}{suffix}.png" for name in ("comparison", "models")]
-    published = {name: one.published for name, one in EXPERIMENTS.items()}
-    charts.errors(pictures[0], f"LeNet-5 and MLPs on {what}", results, published)
-    charts.models(pictures[1], f"LeNet-5 and the MLP on {what}", results)
-    print("\n".join(["", text, str(written), *map(str, pictures)]))
+    """Do what the command line asks for; gives the exit status."""
+    distributed.require_one_process("reproduce.py")
+    if options.list:
+        for name, (command, seeds, _) in EXPERIMENTS.items():
+            print(f"{name:<12} {seeds:>2} seeds  python main.py {command}")
+        return 0
+    if options.child:
+        jobs.end_with_parent()
+    plan = make_plan(options)
+    if options.run:
+        return run_one(plan, options.run)
+    if options.commands:
+        return show_commands(plan, options)
+    folder.preflight(RUNS, PLOTS)
+    failed = 0 if options.write else run_all(plan, options)
+    results = collect(plan)
+    print("\n".join(main_table(results, list(results))))
+    complete = {
+        name: histories
+        for name, histories in results.items()
+        if len(histories) == EXPERIMENTS[name].seeds == len(plan.runs[name])
+    }
+    genuine = plan.test_set.published and set(plan.train_sets) <= {"mnist", "generated"}
+    if genuine and complete and (options.write or complete.keys() == EXPERIMENTS.keys()):
+        config = plan.runs[next(iter(complete))][0]
+        write_documents(complete, checkpoint.versions(config, plan.device))
+        print(f"written: {', '.join(complete)}, in docs/results.csv, the tables and the pictures")
+    else:
+        print("not written: only complete experiments on MNIST are, when all are or with --write")
     if options.export:
-        checkpoint.export(RUNS / runs["best"][0].name / "checkpoint.pt", options.export)
-        print(options.export)
-    return 0
+        export(plan, options.export)
+    return 1 if failed else 0
+
+
+def export(plan: Plan, destination: Path) -> None:
+    """Write the weights of `best`, seed 0, as those that predict.py reads with."""
+    config = plan.runs["best"][0]
+    if differing := what_differs(config, plan.device):
+        raise UserError(f"--export: {config.name} is not finished ({', '.join(differing)})")
+    checkpoint.export(RUNS / config.name, destination)
+    print(destination)
 
 
 def names(text: str) -> list[str]:
@@ -276,44 +364,35 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line's options."""
     parser = console.Parser(__doc__)
     add = parser.add_argument
-    add(
-        "--only",
-        type=names,
-        default=list(EXPERIMENTS),
-        metavar="NAME,NAME",
-        help="experiments to run (default: all)",
-    )
-    add(
-        "--seeds",
-        type=Number(int, 1, 1001),
-        metavar="N",
-        help="seeds 0 to N-1 (default: as in the README)",
-    )
-    text = "write the weights of best, seed 0, as predict.py's own"
-    add("--export", type=Path, metavar="FILE", help=text)
+    everything, all_help = list(EXPERIMENTS), "experiments to run (default: all)"
+    add("--only", type=names, default=everything, metavar="NAME,NAME", help=all_help)
+    seeds_help = "seeds 0 to N-1 (default: as in the README)"
+    add("--seeds", type=Number(int, 1, 1001), metavar="N", help=seeds_help)
+    cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    jobs_help = f"processes at a time, with one thread each (default: {cores})"
+    add("--jobs", type=Number(int, 1, 1025), default=cores, metavar="N", help=jobs_help)
+    write_help = "train nothing; write the documents from the experiments that are complete"
+    add("--write", action="store_true", help=write_help)
     add("--list", action="store_true", help="show the experiments and end")
+    add("--commands", action="store_true", help="show the command of each unfinished run and end")
+    add("--run", metavar="NAME", help="start or continue one run, as --commands shows it")
+    export_help = "write the weights of best, seed 0, as predict.py's own"
+    add("--export", type=Path, metavar="FILE", help=export_help)
     add("--device", default="auto", help="as for main.py (default: auto)")
     add("--data-dir", default="data", help="as for main.py (default: data)")
-    return parser.parse_args(argv)
-
-
-def show_experiments() -> int:
-    """Print the command of each experiment."""
-    for name, (command, seeds, _) in EXPERIMENTS.items():
-        print(f"{name:<12} {seeds:>2} seeds  python main.py {command}")
-    return 0
+    add("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.export and "best" not in options.only:
+        parser.error("argument --export: exports best, which --only leaves out")
+    return options
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
     """The program; gives its exit status."""
-
-    def program() -> int:
-        options = parse_options(argv)
-        return show_experiments() if options.list else run(options)
-
-    return console.guarded(program, distributed.stop)
+    advice = "give the same command again (finished work is safe)"
+    return console.guarded(lambda: run(parse_options(argv)), distributed.stop, advice)
 
 
 if __name__ == "__main__":
     console.after_imports()
-    sys.exit(cli())
+    console.end(cli())

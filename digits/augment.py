@@ -34,6 +34,8 @@ def augment(images: torch.Tensor, kind: str) -> torch.Tensor:
     """Distort normalised images (float32, N x 1 x 28 x 28) at random; `kind`: AUGMENTATIONS."""
     if kind == "none":
         return images
+    if images.device.type == "mps":  # whose bicubic grid_sample is missing
+        return augment(images.cpu(), kind).to(images.device)
     n, device = len(images), images.device
     angle, shear, wide, high, dx, dy, bold = torch.empty(7, n, device=device).uniform_(-1, 1)
     sin, cos = (angle * ROTATION).sin(), (angle * ROTATION).cos()

@@ -1,20 +1,21 @@
-"""Makes train.tar and test.tar appear: MNIST from the folder or the network, or generated digits.
+"""Makes the data appear: what lies in the folder, MNIST from the network, or generated digits.
 
-`ensure("data")` gives `data` when it holds MNIST, and `data/generated` when MNIST could not be had;
-a notice on stderr then says so. Whatever fails, no unfinished file is left behind.
+`ensure("data")` gives `data` when it holds images or MNIST was downloaded into it, and
+`data/generated` when MNIST could not be had; a notice on stderr then says so. Whatever fails, no
+unfinished file is left behind.
 """
 
-import gzip
 import hashlib
+import os
+import re
 import shutil
+import ssl
 import sys
 import tempfile
 import threading
 import time
-import zlib
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -22,14 +23,28 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from digits import idx, synthetic
-from digits.tarball import find_tarball, write_tarball
+from digits.tarball import find_data, write_tarball
 from files import DataError
 
+SPLITS = tuple(idx.NAMES)
 MAX_FILE_BYTES = 50_000_000  # packed or unpacked: the largest file of MNIST has 47,040,016
 PATIENCE = {"auto": 20, "mnist": 120}  # seconds in all, shared equally by the attempts
 # Bytes per second. An attempt gets one more second for each so many bytes that it has received.
 MIN_SPEED = {"auto": 100_000, "mnist": 10_000}
 ADVICE = "put train.tar and test.tar, or the four IDX files, into {root}, or try again later"
+LOCK = ".download.lock"
+CERTIFICATES = (
+    "this Python cannot check the server's certificate; on macOS run 'Install Certificates.command'"
+    " in the folder Applications/Python, elsewhere install the system's ca-certificates"
+)
+LOOKS_LIKE_DATA = re.compile(  # what is refused where it would otherwise be ignored in silence
+    r"(train|test|mnist_png)([^a-z].*|ing.*)?"
+    r"|[0-9]"
+    r"|[0-9]+_[0-9]+\.png"
+    r"|.*\.(tar|tgz|tbz2?|txz|gz|bz2|xz|zip|rar|7z|npz|npy|pkl|mat|csv|parquet)"
+    r"|.*idx[13]-ubyte",
+    re.IGNORECASE,
+)
 NOTICE = """\
 {line}
   THESE DIGITS ARE GENERATED, NOT MNIST. Results from them are NOT MNIST results.
@@ -43,21 +58,36 @@ class Unavailable(DataError):
     """MNIST, or one of its files, cannot be had. Only then does `auto` draw digits instead."""
 
 
-def ensure(root: str | Path, data: str = "auto") -> Path:
-    """A folder with train.tar and test.tar: `root` for MNIST, `root/generated` for other digits.
+def ensure(
+    root: str | Path,
+    data: str = "auto",
+    splits: Sequence[str] = SPLITS,
+    fall_back: bool = True,
+) -> Path:
+    """A folder with the data of `splits`: `root`, or `root/generated` for generated digits.
 
     `data`: "mnist", "generated", or "auto", which is MNIST if it can be had, else generated digits.
-    Tarballs that are already there are never changed. If several processes ask at the same time,
-    one of them works and the others wait. Errors: DataError.
+    What is already in `root` is used, whatever it is, and never changed. With `fall_back` False,
+    "auto" puts no generated digits into a `root` that did not exist: that is an error, and `root`
+    is gone again. If several processes ask at the same time, one of them works and the others wait.
+    Errors: DataError.
     """
-    root, began = Path(root), time.time()
+    try:
+        root = Path(root).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{root}: there is no such user; write the folder's whole path") from error
+    began = time.time()
     folder = root / "generated" if data == "generated" else root
-    if has_tarballs(folder):
+    if is_filled(folder, splits):
         return folder
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with download_lock(root):
-            return folder if has_tarballs(folder) else make_tarballs(root, data, began)
+        if root.exists() and not root.is_dir():
+            raise DataError(f"{root}: a file, not a folder; --data-dir takes the folder it is in")
+        may_draw = data == "generated" or fall_back or root.exists()
+        with made_for_now(root), download_lock(root):
+            if is_filled(folder, splits):
+                return folder
+            return make_tarballs(root, data, began, splits, may_draw)
     except OSError as error:
         raise DataError(
             f"{error.filename or root}: {error.strerror or error}; make sure that {root} is a "
@@ -66,15 +96,31 @@ def ensure(root: str | Path, data: str = "auto") -> Path:
         ) from error
 
 
-def has_tarballs(folder: Path) -> bool:
-    """Whether a folder has the tarballs of both splits; DataError if one of them is not a file."""
-    return all(find_tarball(folder, split) for split in idx.NAMES)
+def is_filled(folder: Path, splits: Sequence[str] = SPLITS) -> bool:
+    """Whether a folder has the data of these splits; DataError if it is not clear which."""
+    return all(find_data(folder, split) for split in splits)
+
+
+@contextmanager
+def made_for_now(root: Path) -> Generator[None, None, None]:
+    """Make a folder, and the folders above it; remove again what was made if the body fails."""
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # another process has put something there
+            if made:
+                (root / LOCK).unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 @contextmanager
 def download_lock(root: Path) -> Generator[None, None, None]:
     """Let one process at a time into the body, after removing what a killed one left in `root`."""
-    lock = FileLock(root / ".download.lock")
+    lock = FileLock(root / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -88,7 +134,9 @@ def download_lock(root: Path) -> Generator[None, None, None]:
         lock.release()
 
 
-def make_tarballs(root: Path, data: str, began: float) -> Path:
+def make_tarballs(
+    root: Path, data: str, began: float, splits: Sequence[str], may_draw: bool
+) -> Path:
     """Make the tarballs and give their folder; `began` is when this process asked for them."""
     generated = root / "generated"
     readme, notice = generated / "README.txt", None
@@ -105,9 +153,14 @@ def make_tarballs(root: Path, data: str, began: float) -> Path:
             advice = ADVICE.format(root=root.absolute())
             if data == "mnist":
                 raise DataError(f"{error}; {advice}") from error
+            if not may_draw:
+                raise DataError(
+                    f"{root}: this folder did not exist, and {error}; check its name, or {advice}, "
+                    "or add --data generated"
+                ) from error
             notice = NOTICE.format(line="!" * 84, error=error, advice=advice)
             notify(notice)
-    if not has_tarballs(generated):
+    if not is_filled(generated, splits):
         notify(f"{generated}: drawing digits")
         publish(root, generated, synthetic.generate)
     if notice:
@@ -120,24 +173,25 @@ def publish(root: Path, folder: Path, write: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
         write(Path(temporary))
         folder.mkdir(exist_ok=True)
-        for split in idx.NAMES:
-            if not find_tarball(folder, split):  # the user may have put one there meanwhile
+        for split in SPLITS:
+            there = find_data(folder, split)
+            if there is None or idx.is_idx(there):  # the user may have put one there meanwhile
                 (Path(temporary) / f"{split}.tar").replace(folder / f"{split}.tar")
 
 
 def mnist_files(root: Path, data: str) -> dict[str, bytes]:
     """{name: content} of the four IDX files, all verified: from `root`, else from the network.
 
-    Errors: Unavailable; DataError if `root` has one of the two tarballs.
+    Errors: Unavailable; DataError if `root` has other data, which MNIST must not be mixed with.
     """
     for split, other in (("train", "test"), ("test", "train")):
-        # It may not be MNIST: a tarball of MNIST's beside it would mix two sets of data.
-        if found := find_tarball(root, split):
+        if (found := find_data(root, split)) and not idx.is_idx(found):
             raise DataError(
-                f"{root / other}.tar: missing, but there is {found.name}; put {other}.tar there, "
-                f"or move {found.name} away to use MNIST in place of both"
+                f"{root / other}.tar: missing, but there is {found.name}; put {other}.tar there "
+                f"(or a .zip, or a folder), or move {found.name} away to use MNIST in place of both"
             )
     files = local_files(root)
+    refuse_what_is_not_read(root)
     if len(files) < len(idx.SHA256):
         notify(f"{root}: downloading MNIST, 12 MB")
         download(files, PATIENCE[data], MIN_SPEED[data])
@@ -145,17 +199,50 @@ def mnist_files(root: Path, data: str) -> dict[str, bytes]:
 
 
 def local_files(root: Path) -> dict[str, bytes]:
-    """Those of the four IDX files that are in `root`, or where torchvision would put them."""
-    files = {}
-    for folder in (root, root / "MNIST" / "raw"):
-        for path in (folder / f"{name}{suffix}" for name in idx.SHA256 for suffix in ("", ".gz")):
-            if path.stem not in files and path.is_file():
-                try:
-                    with path.open("rb") as file:
-                        files[path.stem] = verified(path.stem, file.read(MAX_FILE_BYTES))
-                except (Unavailable, OSError) as error:
-                    notify(f"{path}: not used: {error}")
+    """Those of MNIST's four IDX files that are in `root`, or where torchvision would put them.
+
+    Damaged files are named and left out. Errors: DataError if one is whole but not MNIST's.
+    """
+    files: dict[str, bytes] = {}
+    others: dict[str, Path] = {}
+    for path in idx.everywhere(root):
+        name = path.name.removesuffix(".gz")
+        if name in files:
+            continue
+        try:
+            content = idx.read_file(path)
+        except DataError as error:
+            notify(f"not used: {error}")
+            continue
+        if hashlib.sha256(content).hexdigest() == idx.SHA256[name]:
+            files[name] = content
+        else:
+            others[name] = path
+    if foreign := [path for name, path in others.items() if name not in files]:
+        lacking = [name for name in idx.SHA256 if name not in files | others]
+        why = f"{lacking[0]} is missing or damaged" if lacking else "the others are elsewhere"
+        raise DataError(
+            f"{foreign[0]}: not MNIST's, and {why}; put all four IDX files into one folder, or "
+            "move this file away to use MNIST"
+        )
     return files
+
+
+def refuse_what_is_not_read(root: Path) -> None:
+    """Raise DataError if something in `root` looks like data, but has no name that is read."""
+    for name in sorted(os.listdir(root)):
+        path = root / name
+        if (
+            LOOKS_LIKE_DATA.fullmatch(name)
+            and not name.startswith(".")
+            and not name.endswith(".cache.npz")
+            and not idx.is_idx(path)
+        ):
+            raise DataError(
+                f"{path}: not used, because of its name or kind; what is read is train and test "
+                "as .tar, .tar.gz, .tar.bz2, .tar.xz, .zip or folders, mnist_png with both in it, "
+                "and MNIST's four IDX files: rename it, or move it away to download MNIST"
+            )
 
 
 def download(files: dict[str, bytes], patience: float, min_speed: float) -> None:
@@ -186,7 +273,14 @@ def download(files: dict[str, bytes], patience: float, min_speed: float) -> None
         else:
             return
     tried = ", ".join(f"{url}: {error}" for url, error in failures.items())
-    raise Unavailable(f"MNIST: cannot be downloaded ({tried})")
+    cure = f"; {CERTIFICATES}" if any(map(lacks_certificates, failures.values())) else ""
+    raise Unavailable(f"MNIST: cannot be downloaded ({tried}{cure})")
+
+
+def lacks_certificates(error: Exception) -> bool:
+    """Whether a download failed because this Python could not check a server's certificate."""
+    cause = error.__cause__
+    return isinstance(getattr(cause, "reason", cause), ssl.SSLCertVerificationError)
 
 
 def fetch(url: str, seconds: float, min_speed: float) -> bytes:
@@ -236,11 +330,10 @@ def fetch(url: str, seconds: float, min_speed: float) -> bytes:
 
 def verified(name: str, content: bytes) -> bytes:
     """The content, unpacked if it is gzip, if it is MNIST's file `name`; else Unavailable."""
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.GzipFile(fileobj=BytesIO(content)).read(MAX_FILE_BYTES)
-        except (OSError, EOFError, zlib.error) as error:
-            raise Unavailable(f"damaged gzip ({printable(error)})") from error
+    try:
+        content = idx.unpack(content, MAX_FILE_BYTES)
+    except DataError as error:
+        raise Unavailable(printable(error)) from error
     digest, published = hashlib.sha256(content).hexdigest(), idx.SHA256[name]
     if digest != published:
         raise Unavailable(f"its SHA-256, {digest[:8]}..., is not MNIST's {published[:8]}...")

@@ -1,188 +1,195 @@
-"""Reads and writes tarballs of MNIST PNGs, and rejects damaged or hostile files.
+"""Reads images from tar and zip archives and folders of PNGs, and writes tarballs.
 
-`read_tarball` gives exactly the images that were put in, or raises `DataError`. tarfile reports a
-truncated or damaged archive as a shorter one, and Pillow does not check the CRCs of a PNG. This
-file checks both. Nothing is ever extracted to disk.
+`read_tarball` gives exactly the images that were put in, or raises `DataError`. The label of an
+image is in its name, `{number}_{label}.png` in any folder, or is the name of its folder,
+`{label}/{number}.png`; one archive never mixes both.
 """
 
-import gzip
 import io
+import os
 import re
-import struct
+import sys
 import tarfile
-import zlib
+from collections import Counter
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import NamedTuple
 
 import torch
 
+from digits import idx
+from digits.archive import Member, members, split_name
+from digits.png import WrongFormat, decode_png, encode_png
 from files import DataError, write_whole
 
-MAX_MEMBERS = 200_000
-MAX_MEMBER_BYTES = 64 * 1024
-MAX_TAR_BYTES = 1024**3  # unpacked
-MIN_END_BYTES = 2 * 512  # a tar archive ends with two blocks of zeros ...
-MAX_END_BYTES = MIN_END_BYTES + 19 * 512  # ... and may fill up its last record of 20 blocks
-GZIP_SIGNATURE = b"\x1f\x8b"
-MEMBER_NAME = re.compile(r"([0-9]{1,9})_([0-9])\.png")
-WINDOWS_PATH = re.compile(r"[A-Za-z]:|.*\\", re.DOTALL)
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_HEADER = struct.pack(">IIBBBB", 28, 28, 8, 0, 0, 0)  # 28 x 28, 8-bit, greyscale
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", "")
+FOLDERS = {"train": ("train", "training"), "test": ("test", "testing")}  # names of each split
+BOTH = "mnist_png"  # the archive or folder that holds both splits, each in a folder
+LABELS = frozenset("0123456789")
+NUMBERED = re.compile(r"([0-9]{1,9})_([0-9]+)\.png")
+LITTER = re.compile(r"\..*|thumbs\.db|desktop\.ini|readme.*|license.*", re.DOTALL | re.IGNORECASE)
+WANTED = (
+    "wanted are digits, light on dark, as PNG files of 28 x 28 pixels, 8-bit grey, with labels "
+    "0 to 9, called {number}_{label}.png or {label}/{number}.png; this converts one picture: "
+    'python -c "from PIL import Image; '
+    "Image.open('in.jpg').convert('L').resize((28, 28)).save('out.png')\""
+)
 
 
-class _TarFile(tarfile.TarFile):
-    members: list[tarfile.TarInfo]  # those read so far: tarfile has them, its types do not say so
+class Meaning(NamedTuple):
+    """What a member's name says of it."""
+
+    kind: str  # "litter"; "other", an image of the other split; "numbered" or "foldered"
+    number: int | None = None  # None where the name is no number
+    label: int | None = None
 
 
-class _HeaderReader:
-    """The file from which tarfile reads headers; keeps the last block, and limits what is read.
+class LabelledImage(NamedTuple):
+    """An image of an archive or a folder."""
 
-    The last block that tarfile reads before it reports a member is the member's own header, which
-    has a checksum. Long names and pax records override that header but have no checksum, and
-    tarfile would collect any number of them in memory.
-    """
-
-    def __init__(self, file: BinaryIO | gzip.GzipFile):
-        self.file, self.seek, self.tell = file, file.seek, file.tell
-        self.left, self.block = MAX_MEMBER_BYTES, b""
-
-    def read(self, size: int) -> bytes:
-        self.left -= size
-        if self.left < 0:
-            raise DataError("a member has more than 64 KiB of headers")
-        self.block = self.file.read(size)
-        return self.block
-
-    def name(self) -> str:
-        """The member's name in its own header, without folders; then gets ready for the next."""
-        self.left = MAX_MEMBER_BYTES
-        name = self.block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-        return _parts(name)[-1]
+    number: int | None
+    label: int
+    name: str  # as far as a checksum covers it, because it may decide the order
+    pixels: bytes  # 784
 
 
-def read_tarball(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (uint8, N x 28 x 28) and labels (int64, N) of a tarball, in the order of the numbers.
+def read_tarball(path: str | Path, split: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (uint8, N x 28 x 28) and labels (int64, N) of an archive or a folder.
 
-    The members are `{number}_{label}.png`, in any folder; gzip is allowed. Errors: DataError.
+    `split` is for one that holds both splits ("train" or "test"): only its images are read. If no
+    two images have the same number, they come in the order of the numbers. Otherwise the labels are
+    mixed evenly, and the images of each label come in the order of their names, so that the last
+    ones (`--val-size`) show all digits. Errors: DataError.
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise DataError("not a file")
-        with open(path, "rb") as file:
-            packed = file.read(2) == GZIP_SIGNATURE
-            file.seek(0)
-            images = _read_images(gzip.GzipFile(fileobj=file) if packed else file)
+        images = _in_order(_read_images(path, split))
     except Exception as error:  # a crafted header can make tarfile raise almost anything
-        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or "cannot be read"
-        raise DataError(f"{path}: {why}; none of it is used, put a good copy there") from error
-    numbers = sorted(images)
-    pixels = bytearray().join(images[number][1] for number in numbers)
-    labels = [images[number][0] for number in numbers]
+        raise DataError(f"{path}: {_reason(error)}") from error
+    pixels = bytearray().join(image.pixels for image in images)
+    labels = [image.label for image in images]
     return torch.frombuffer(pixels, dtype=torch.uint8).view(-1, 28, 28), torch.tensor(labels)
 
 
-def _read_images(file: BinaryIO | gzip.GzipFile) -> dict[int, tuple[int, bytes]]:
-    """{number: (label, 784 bytes)} of every image in an open tar file."""
-    images, offenders, headers = {}, [], _HeaderReader(file)
-    readable = cast(BinaryIO, headers)  # tarfile calls only its read, seek and tell
-    with _TarFile.open(fileobj=readable, mode="r:") as tar:
-        for count, member in enumerate(tar, 1):
-            if count > MAX_MEMBERS or member.offset_data + member.size > MAX_TAR_BYTES:
-                raise DataError(f"more than {MAX_MEMBERS:,} members or 1 GiB unpacked")
-            tar.members.clear()  # tarfile keeps all of them: 60,000 take more than the pixels
-            tar.pax_headers = {}
-            try:
-                match = _image_name(member, headers.name())
-                if match is None:
-                    continue
-                number = int(match[1])
-                if number in images:
-                    raise DataError(f"a second image has the number {number}")
-                file.seek(member.offset_data)
-                images[number] = int(match[2]), decode_png(file.read(member.size))
-            except DataError as error:
-                # repr, because a name may hold control characters for the reader's terminal
-                offenders.append(f"{error}: {member.name[:200]!r}")
-        end = tar.offset
+def _reason(error: Exception) -> str:
+    """Why nothing of an archive is used, and what to do, in one line."""
+    if isinstance(error, WrongFormat):
+        return f"{error}; {WANTED}"
+    why = getattr(error, "strerror", None) or " ".join(str(error).split()) or "cannot be read"
+    if not isinstance(error, DataError | OSError):
+        why = f"damaged, or not an archive ({why})"
+    return f"{why}; none of it is used, put a good copy there"
+
+
+def _read_images(path: Path, split: str | None) -> list[LabelledImage]:
+    """The images of an archive or a folder, in the order in which they come."""
+    images: list[LabelledImage] = []
+    offenders: list[DataError] = []
+    numbers, names, kinds, litter = set(), set(), set(), Counter()
+    for member in members(path):
+        try:
+            meaning = _confirmed_meaning(member, split)
+            if meaning.kind == "litter":
+                litter[member.parts[-1]] += 1
+            if meaning.label is None:
+                continue
+            if meaning.kind == "numbered":
+                _check_new(meaning.number, numbers, "number")
+            else:
+                _check_new("/".join(split_name(member.own_name)), names, "name")
+            kinds.add(meaning.kind)
+            pixels = decode_png(member.read())
+        except DataError as error:
+            # repr, because a name may hold control characters for the reader's terminal
+            offenders.append(type(error)(f"{error}: {member.name[:200]!r}"))
+            continue
+        images.append(LabelledImage(meaning.number, meaning.label, member.own_name, pixels))
     if offenders:
-        raise DataError(f"{offenders[0]} ({len(offenders):,} such members in all)")
-    file.seek(end)
-    rest = file.read(MAX_END_BYTES + 1)  # at the end of its data, gzip compares its own checksum
-    if rest.count(0) != len(rest):
-        raise DataError(f"damaged: what follows byte {end:,} is not part of a tar archive")
-    if not MIN_END_BYTES <= len(rest) <= MAX_END_BYTES:  # a download that was cut off, perhaps
-        raise DataError("damaged: it does not end as a tar archive does, images may be missing")
+        first = offenders[0]
+        raise type(first)(f"{first} (files that cannot be used: {len(offenders):,})")
+    if len(kinds) > 1:
+        raise WrongFormat("some labels are in names, others are names of folders; choose one way")
     if not images:
-        raise DataError("it holds no images")
+        raise WrongFormat(f"it holds no images{f' of the {split} split' if split else ''}")
+    if litter:
+        example = min(litter)
+        what = f"{litter.total():,} files that are no images are passed over"
+        print(f"note: {path}: {what} ({example!r}, for example)", file=sys.stderr)
     return images
 
 
-def _parts(path: str) -> list[str]:
-    """The parts of a path, without "." and the root."""
-    # With PurePosixPath, reading MNIST takes a tenth longer.
-    return [part for part in path.split("/") if part not in ("", ".")] or [""]
+def _check_new(value: int | str | None, seen: set, what: str) -> None:
+    """Raise DataError if a number or a name occurs a second time."""
+    if value in seen:
+        raise DataError(f"a second image has the {what} {value}")
+    seen.add(value)
 
 
-def _image_name(member: tarfile.TarInfo, header_name: str) -> re.Match[str] | None:
-    """The match of number and label in a member's name; None for members that are skipped."""
-    parts = _parts(member.name)
-    name = parts[-1]
-    if member.name.startswith("/") or ".." in parts or WINDOWS_PATH.match(member.name):
-        raise DataError("a path that leads out of its folder")
-    if "size" in member.pax_headers:
-        raise DataError("a size that no checksum covers")
-    if member.isdir():
-        return None
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-        raise DataError("not a regular file")
-    if name.startswith(".") and header_name.startswith("."):
-        return None
-    match = MEMBER_NAME.fullmatch(name)
-    if not match:
-        raise DataError("not named {number}_{label}.png")
-    if header_name != name:
-        raise DataError("a name that no checksum covers (shorten the folder's name)")
-    if not 1 <= member.size <= MAX_MEMBER_BYTES:
-        raise DataError(f"{member.size:,} bytes instead of 1 to {MAX_MEMBER_BYTES:,}")
-    return match
+def _confirmed_meaning(member: Member, split: str | None) -> Meaning:
+    """What a member's name says, if nothing but checked bytes says so; DataError."""
+    if member.problem:
+        raise DataError(member.problem)
+    meaning = _meaning(member.parts, split)
+    if member.own_name != member.name:
+        try:
+            confirmed = _meaning(split_name(member.own_name), split) == meaning
+        except DataError:
+            confirmed = False
+        if not confirmed:
+            raise DataError("a name that no checksum covers (shorten the folder's name)")
+    return meaning
 
 
-def decode_png(png: bytes) -> bytes:
-    """The 784 bytes of a 28 x 28, 8-bit, greyscale PNG, after every CRC was checked; DataError."""
-    kinds, offset = [], len(PNG_SIGNATURE)
-    try:
-        while not kinds or kinds[-1] != b"IEND":
-            length, kind = struct.unpack_from(">I4s", png, offset)
-            end = offset + 8 + length
-            if struct.unpack_from(">I", png, end)[0] != zlib.crc32(png[offset + 4 : end]):
-                raise DataError("damaged PNG (CRC)")
-            kinds.append(kind)
-            offset = end + 4
-    except struct.error:
-        raise DataError("not a whole PNG") from None
-    if not png.startswith(PNG_SIGNATURE) or kinds[0] != b"IHDR" or kinds.count(b"IHDR") != 1:
-        raise DataError("not a PNG")
-    if offset != len(png) or b"acTL" in kinds:
-        raise DataError("more than one image in a PNG")
-    if not png.startswith(PNG_HEADER, 16):
-        raise DataError("a PNG that is not 28x28, 8-bit, greyscale")
-    from PIL.PngImagePlugin import PngImageFile  # here: a start that finds a cache decodes none
-
-    try:
-        return PngImageFile(io.BytesIO(png)).tobytes()
-    except Exception as error:  # Pillow passes on whatever its decoder raises
-        raise DataError(f"damaged PNG ({type(error).__name__})") from None
+def is_litter(path: list[str]) -> bool:
+    """Whether a file, by the parts of its name, is one that systems leave beside images."""
+    return bool(LITTER.fullmatch(path[-1])) or "__MACOSX" in path
 
 
-def encode_png(rows: bytes) -> bytes:
-    """A PNG of 28 rows of 29 bytes: 0 (the row is "not filtered"), then the row's 28 pixels."""
-    chunks = (b"IHDR", PNG_HEADER + b"\0"), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")
-    png = PNG_SIGNATURE
-    for kind, content in chunks:
-        crc = zlib.crc32(kind + content)
-        png += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
-    return png
+def _meaning(path: list[str], split: str | None) -> Meaning:
+    """What the parts of a name say; DataError if it is neither an image's name nor litter."""
+    *folders, base = path
+    if is_litter(path):
+        return Meaning("litter")
+    if split:
+        own, other = FOLDERS[split], FOLDERS["test" if split == "train" else "train"]
+        named = [folder for folder in folders if folder in own + other]
+        if not named:
+            raise WrongFormat("neither in a folder training/ nor in a folder testing/")
+        if named[-1] in other:
+            return Meaning("other")
+    folder = folders[-1] if folders else ""
+    if match := NUMBERED.fullmatch(base):
+        number, label = match.groups()
+        if folder in LABELS and folder != label:
+            raise WrongFormat(f"its folder says the label {folder}, its name says {label}")
+        return Meaning("numbered", int(number), _label(label))
+    if re.fullmatch("[0-9]+", folder) and base.endswith(".png"):
+        number = base.removesuffix(".png")
+        is_number = re.fullmatch("[0-9]{1,9}", number)
+        return Meaning("foldered", int(number) if is_number else None, _label(folder))
+    raise WrongFormat("not named {number}_{label}.png or {label}/{number}.png")
+
+
+def _label(text: str) -> int:
+    if text not in LABELS:
+        raise WrongFormat(f"the label {text[:20]}, but labels are 0 to 9")
+    return int(text)
+
+
+def _in_order(images: list[LabelledImage]) -> list[LabelledImage]:
+    """The images in the order that `read_tarball` describes."""
+    if len({image.number for image in images} - {None}) == len(images):
+        return sorted(images, key=lambda image: image.number or 0)
+    counts, seen, places = Counter(image.label for image in images), Counter(), {}
+    for image in sorted(images, key=_natural_order):
+        places[image.name] = (seen[image.label] + 0.5) / counts[image.label], image.label
+        seen[image.label] += 1
+    return sorted(images, key=lambda image: places[image.name])
+
+
+def _natural_order(image: LabelledImage) -> tuple:
+    """A key that sorts names as people do: 9.png before 10.png."""
+    pieces = re.split("([0-9]+)", image.name)
+    return [int(piece) if n % 2 else piece for n, piece in enumerate(pieces)], image.name
 
 
 def write_tarball(
@@ -210,14 +217,42 @@ def write_tarball(
     write_whole(path, buffer.getvalue(), verify)
 
 
-def find_tarball(root: str | Path, split: str) -> Path | None:
-    """`{split}.tar` or `{split}.tar.gz` in the folder `root`; None if it has neither.
+def find_data(root: str | Path, split: str) -> Path | None:
+    """What the folder `root` holds of a split: an archive, a folder or an IDX file of images.
 
-    Errors: DataError, if something that is not a file has the name.
+    None if it holds nothing of this split. IDX files count only where neither split has an archive
+    or a folder: a set of one's own is never completed with MNIST. Errors: DataError, if two things
+    could be meant, or if what has the name is not of its kind.
     """
-    for path in (Path(root, f"{split}.tar"), Path(root, f"{split}.tar.gz")):
-        if path.exists() and not path.is_file():
+    root = Path(root)
+    try:
+        names = sorted(os.listdir(root)) if root.is_dir() else []
+    except OSError as error:
+        raise DataError(f"{root}: {error.strerror}; make it readable") from error
+    found = {one: [root / name for name in names if _stands_for(name, one)] for one in FOLDERS}
+    if not any(found.values()):
+        return idx.find(root, split)
+    if len(found[split]) > 1:
+        first, second, *_ = (path.name for path in found[split])
+        raise DataError(f"{root}: {first} and {second} could both be meant; move one of them away")
+    for path in found[split]:
+        if path.suffix == "" and not path.is_dir():
+            raise DataError(f"{path}: not a folder; add its ending (.tar, .zip), or move it away")
+        if path.suffix != "" and not path.is_file():
             raise DataError(f"{path}: not a file; move it away")
-        if path.is_file():
-            return path
+        return path
     return None
+
+
+find_tarball = find_data  # the name that it had when there were only tarballs
+
+
+def _stands_for(name: str, split: str) -> bool:
+    """Whether a name in a data folder is one that the data of a split may have."""
+    stem, dot, ending = name.lower().partition(".")
+    return dot + ending in ENDINGS and (stem in FOLDERS[split] or stem == BOTH)
+
+
+def holds_both(path: Path) -> bool:
+    """Whether an archive or a folder is one that holds both splits."""
+    return path.name.lower().partition(".")[0] == BOTH

@@ -12,13 +12,13 @@ from helpers import ROOT, write_data
 pytest.importorskip("resource", reason="the benchmark is for Linux and macOS")
 
 
-def test_the_readme_quotes_the_results_in_full():
+def test_the_document_quotes_the_results_in_full():
     path = ROOT / "benchmarks" / "benchmark.py"
     spec = importlib.util.spec_from_file_location("benchmark", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
     results = json.loads(path.with_name("results.json").read_text(encoding="utf-8"))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    readme = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").splitlines()
     first = readme.index(benchmark.table_line(results["lines"][0]))
     quoted = readme[first : first + len(results["lines"]) + 1]
     assert quoted == [*map(benchmark.table_line, results["lines"]), ""]

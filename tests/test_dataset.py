@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from archives import CONTAINERS, png, put
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
 
 from dataset import MNIST, count_common, normalize
 from digits import cache
 from digits.augment import augment
-from digits.tarball import write_tarball
+from digits.tarball import find_data, write_tarball
 from files import DataError
 
 RNG = np.random.default_rng(0)
@@ -332,6 +333,60 @@ def test_the_users_tarballs_are_never_changed(root):
     assert set(os.listdir(root)) == names
 
 
+# Other forms of the same data
+
+
+def idx_files(folder, images, labels, name="train"):
+    """Write MNIST's own format."""
+    header = b"".join(n.to_bytes(4, "big") for n in (2051, *images.shape))
+    (folder / f"{name}-images-idx3-ubyte").write_bytes(header + bytes(images.flatten()))
+    header = b"".join(n.to_bytes(4, "big") for n in (2049, len(labels)))
+    (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + bytes(labels.tolist()))
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_form_gives_the_same_data(tmp_path, container):
+    endings = {"tar": ".tar", "gzip": ".tgz", "bzip2": ".tar.bz2", "xz": ".txz", "folder": ""}
+    pairs = enumerate(zip(IMAGES.numpy(), LABELS.tolist(), strict=True))
+    files = {f"train/{label}/{n:05d}.png": png(image) for n, (image, label) in pairs}
+    path = put(tmp_path / f"train{endings.get(container, '.zip')}", container, files)
+    for _ in range(2):  # without a cache, and with one
+        dataset = MNIST(tmp_path)
+        assert_intact(dataset)
+        assert dataset.path == path
+
+
+def test_idx_files_give_the_same_data(tmp_path):
+    idx_files(tmp_path, IMAGES, LABELS)
+    assert_intact(MNIST(tmp_path))
+
+
+def test_idx_files_beside_a_tarball_must_hold_the_same(root):
+    idx_files(root, IMAGES, LABELS)
+    assert_intact(MNIST(root))
+    idx_files(root, IMAGES.flip(0), LABELS)
+    with pytest.raises(DataError, match="train.tar and .*train-images.*: hold different data"):
+        MNIST(root)
+    idx_files(root, IMAGES, LABELS.flip(0))
+    with pytest.raises(DataError, match="train.tar and .*train-labels.*: hold different data"):
+        MNIST(root)
+    (root / "train-labels-idx1-ubyte").write_bytes(b"damaged, so it does not count")
+    assert_intact(MNIST(root))
+
+
+def test_a_tarball_is_never_completed_with_idx_files(root):
+    (root / "test.tar").unlink()
+    idx_files(root, IMAGES, LABELS, "t10k")
+    with pytest.raises(DataError, match="test.tar: not found"):
+        MNIST(root, train=False)
+
+
+def test_a_tilde_is_the_home_folder(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    monkeypatch.setenv("USERPROFILE", str(root.parent))
+    assert_intact(MNIST(f"~/{root.name}"))
+
+
 # The real MNIST
 
 
@@ -365,3 +420,19 @@ def test_genuine_mnist_agrees_with_an_independent_decoder(genuine):
                 assert np.array_equal(image, data.data[number]) and data.targets[number] == label
                 compared += 1
     assert compared == 2000
+
+
+def test_genuine_mnist_with_labels_as_folders_has_the_published_digests(genuine, tmp_path):
+    """As in the widespread mnist_png.tar.gz: one file, a folder for each split and each label."""
+    with tarfile.open(tmp_path / "mnist_png.tar.gz", "w:gz", compresslevel=1) as repacked:
+        for split, folder in (("train", "training"), ("test", "testing")):
+            with tarfile.open(find_data(genuine, split)) as tar:
+                for info in sorted(tar, key=lambda info: Path(info.name).name[::-1]):
+                    if info.isfile() and not Path(info.name).name.startswith("."):
+                        number, label = Path(info.name).stem.split("_")
+                        moved = tarfile.TarInfo(f"mnist_png/{folder}/{label}/{int(number)}.png")
+                        moved.size = info.size
+                        repacked.addfile(moved, tar.extractfile(info))
+    train, test = MNIST(tmp_path), MNIST(tmp_path, train=False)
+    assert train.published and test.published
+    assert train.path == test.path == tmp_path / "mnist_png.tar.gz"

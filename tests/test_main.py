@@ -116,7 +116,7 @@ def test_a_run_leaves_what_the_readme_says(command, data, capsys):
     name = "lenet5_epochs2_dropout0.2"
     out = capsys.readouterr().out
     rows = list(csv.DictReader(Path("runs", name, "metrics.csv").read_text().splitlines()))
-    assert list(rows[0]) == checkpoint.METRICS
+    assert list(rows[0]) == [*checkpoint.METRICS, "evaluated_on"]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     config = json.loads(Path("runs", name, "config.json").read_text(encoding="utf-8"))
     assert config["dropout"] == 0.2

@@ -9,20 +9,15 @@ from helpers import ROOT
 
 FLOORS = [  # from the ground up; a module imports from floors below, or beside it on its own floor
     ["files"],
-    ["digits.picture", "digits.tarball", "digits.idx"],
+    ["digits.picture", "digits.tarball", "digits.png", "digits.archive", "digits.idx"],
     ["digits.cache", "digits.synthetic", "digits.augment", "digits.photo"],
     ["digits.download"],
     ["dataset", "model"],
-    ["training.console", "training.distributed"],
-    [
-        "training.plotting",
-        "training.charts",
-        "training.tally",
-        "training.seeding",
-        "training.optim",
-    ],
-    ["training.checkpoint", "training.config"],
-    ["training.report", "training.data"],
+    ["training.edited", "training.console", "training.distributed"],
+    ["training.plotting", "training.tally", "training.seeding", "training.optim"],
+    ["training.charts", "training.source", "training.jobs", "training.intervals"],
+    ["training.checkpoint", "training.config", "training.folder"],
+    ["training.report", "training.compare", "training.data"],
     ["main"],
     ["predict", "reproduce"],
 ]

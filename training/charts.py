@@ -4,22 +4,29 @@
 Each picture has two functions: `errors_figure` builds the figure, `errors` writes it to a file.
 """
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
+# matplotlib comes through plotting, which imports it in an environment that suits it.
 from training.plotting import (
     BLUE,
     METRICS,
     RED,
     RUNNING_AVERAGES,
+    Axes,
+    Color,
+    Figure,
     History,
     by_epoch,
     frame,
+    literal,
+    logarithmic_if_wide,
+    matplotlib,
+    mean_and_range,
+    own_settings,
     save,
     small_print,
     titled,
@@ -28,6 +35,7 @@ from training.plotting import (
 Results = Mapping[str, Mapping[int, History]]
 Published = tuple[float, float, float, float]  # train loss, accuracy (%), test loss, accuracy (%)
 
+COLORS = (BLUE, RED, "#228833", "#ee7733", "#aa3377", "#33bbee", "#bbaa00", "#777777")
 COMPARED = {"lenet5": ("LeNet-5", BLUE), "mlp": ("CustomMLP", RED)}  # experiment: label and color
 
 
@@ -38,6 +46,7 @@ def errors(
     save(errors_figure(heading, results, published), path)
 
 
+@own_settings()
 def errors_figure(
     heading: str, results: Results, published: Mapping[str, Published | None]
 ) -> Figure:
@@ -109,7 +118,7 @@ def _logarithmic(axes: Axes, lowest: float, highest: float) -> None:
     axes.set_xscale("log", nonpositive="clip")
     axes.set_xlim(low, high)
     axes.set_xticks([tick for tick in ticks if low <= tick <= high])
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.minorticks_off()
 
 
 def models(path: str | Path, heading: str, results: Results) -> None:
@@ -117,6 +126,7 @@ def models(path: str | Path, heading: str, results: Results) -> None:
     save(models_figure(heading, results), path)
 
 
+@own_settings()
 def models_figure(heading: str, results: Results) -> Figure:
     """Loss and accuracy of the experiments lenet5 and mlp over the epochs: means of the seeds.
 
@@ -148,8 +158,59 @@ def models_figure(heading: str, results: Results) -> Figure:
                 )
         frame(axes, metric, longest)
     if present:
-        panels[0].legend(frameon=False)
+        panels[0].legend(frameon=False, loc="best")
     counts = "; ".join(_counted(COMPARED[name][0], results[name]) for name in present)
     means = f"means of the seeds ({counts})" if present else "no finished run of lenet5 or mlp"
     small_print(figure, means, RUNNING_AVERAGES)
     return figure
+
+
+def comparison(
+    path: str | Path, results: Results, evaluated: str = "test", notes: Sequence[str] = ()
+) -> None:
+    """Draw some experiments epoch by epoch into a PNG file; see `comparison_figure`."""
+    save(comparison_figure(results, evaluated, notes), path)
+
+
+@own_settings()
+def comparison_figure(
+    results: Results, evaluated: str = "test", notes: Sequence[str] = ()
+) -> Figure:
+    """Loss and accuracy on the tested images over the epochs, a colour for each experiment.
+
+    Several seeds are their mean and range. `evaluated` is the name of the images that the networks
+    were tested on; `notes` are lines for the small print.
+    """
+    # matplotlib would leave out a label that begins with "_", so each line begins with a space.
+    labels = [textwrap.indent(textwrap.fill(name, 34), " ") for name in results]
+    lines = sum(1 + label.count("\n") for label in labels)
+    height = min(max(4.8, 1.5 + 0.2 * lines), 100)  # inches; no picture can be of any size
+    figure = titled(f"{evaluated.capitalize()} loss and accuracy", 13, height)
+    panels = figure.subplots(1, 2)
+    longest = max(len(history) for seeds in results.values() for history in seeds.values())
+    colors = _colors(len(results))
+    for axes, (metric, (words, scale)) in zip(panels, METRICS.items(), strict=True):
+        drawn = []
+        for seeds, label, color in zip(results.values(), labels, colors, strict=True):
+            values = by_epoch(list(seeds.values()), f"test_{metric}", scale)
+            counted = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+            mean_and_range(axes, values, color, literal(label) + counted)
+            drawn.append(values)
+        frame(axes, metric, longest)
+        axes.set_ylabel(f"{evaluated} {words}")
+        if metric == "loss":
+            logarithmic_if_wide(axes, min(map(np.nanmin, drawn)), max(map(np.nanmax, drawn)))
+    handles, labels = panels[0].get_legend_handles_labels()
+    # Inside the panels there is no room for long names, or for many.
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8.5, frameon=False)
+    several = any(len(seeds) > 1 for seeds in results.values())
+    band = "line: mean of the seeds; band: lowest to highest"
+    small_print(figure, band if several else "", *notes)
+    return figure
+
+
+def _colors(number: int) -> list[Color]:
+    """As many colours as experiments, as different as they can be."""
+    if number <= len(COLORS):
+        return list(COLORS[:number])
+    return [matplotlib.colormaps["turbo"](share) for share in np.linspace(0, 1, number)]

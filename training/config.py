@@ -6,10 +6,12 @@ name and the titles of its pictures are all derived from it.
 """
 
 import argparse
+import csv
 import dataclasses
 import inspect
 import math
 import re
+import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +24,11 @@ from digits.augment import AUGMENTATIONS
 from files import UserError
 from model import MODELS
 from training import distributed
-from training.console import Parser
+from training.console import Parser, tell
 from training.optim import SCHEDULES
 
 Value = str | int | float | bool
-RESULTS = Path(__file__).resolve().parent.parent / "results.md"  # written by reproduce.py
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results.csv"  # of reproduce.py
 
 RECIPES: dict[str, dict[str, Value]] = {  # the options that each one sets
     "baseline": {},
@@ -80,7 +82,10 @@ class Number:
         digits = whole if self.kind is int else real
         value = self.kind(text) if re.fullmatch(f"[+-]?{digits}", text, re.I) else math.nan
         if not self.holds(value):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {self}")
+            hint = (
+                f"; write {text.replace(',', '.')}" if re.fullmatch(r"[0-9]*,[0-9]+", text) else ""
+            )
+            raise argparse.ArgumentTypeError(f"{text!r} is not {self}{hint}")
         return value
 
     def holds(self, value: object) -> bool:
@@ -151,7 +156,7 @@ class Config:
         0, "hold out the last N training images and test on them", Number(int, 0), "N"
     )
     seed: int = option(0, "of everything random", Number(int, 0, 2**32), "N")
-    data: str = "mnist"  # or "generated"
+    data: str = "mnist"  # or "generated", or the name of a folder with other data
     digests: tuple[str, ...] = ()  # of the images and labels; see digits/idx.py
     name: str = field(default="", compare=False)  # a label; runs/<name>/ is the run's folder
 
@@ -164,7 +169,8 @@ class Config:
         for key, value in self.network.items():
             if key not in declared:
                 having = ", ".join(name for name in MODELS if key in network_options(name))
-                raise ConfigError(key, f"{self.model} has no such option; {having or 'no'} has it")
+                who = having or "no network"
+                raise ConfigError(key, f"{self.model} has no such option; {who} has it")
             check(key, value, network_takes(key, declared[key]))
         object.__setattr__(self, "network", MappingProxyType(declared | dict(self.network)))
         object.__setattr__(self, "digests", tuple(self.digests))
@@ -269,54 +275,116 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
     add("device", "auto", "where to train", ("auto", "cpu", "cuda", "mps"))
     add("data_dir", "data", "folder of train.tar and test.tar", str, "FOLDER")
     add("data", "auto", "auto: MNIST, or generated digits", ("auto", "mnist", "generated"))
-    parser.add_argument("--resume", help="continue the run of this name", action="store_true")
+    add(
+        "threads",
+        None,
+        "of the processor (default: 2, or 1 on one core)",
+        Number(int, 1, 1025),
+        "N",
+    )
     name_help = "name of the run (default: made of the options)"
     parser.add_argument("--name", type=folder_name, help=name_help)
-    parser.add_argument("--quiet", help="only the last line, and warnings", action="store_true")
+    for key, text in SWITCHES.items():
+        parser.add_argument(f"--{key}", help=text, action="store_true")
+    test_help = "only test a checkpoint: its loss, its accuracy with an interval, its mistakes"
+    parser.add_argument("--evaluate", type=Path, metavar="CHECKPOINT", help=test_help)
+    compare_help = "only compare finished runs: their curves in one picture, and a table"
+    parser.add_argument("--compare", nargs="+", metavar="RUN", help=compare_help)
 
     given = vars(parser.parse_args(argv))
-    options = argparse.Namespace(
-        runs=given.pop("runs", 1),
-        device=given.pop("device", "auto"),
-        data_dir=given.pop("data_dir", "data"),
-        data=given.pop("data", "auto"),
-        resume=given.pop("resume", False),
-        quiet=given.pop("quiet", False),
-    )
+    options = argparse.Namespace(**{k: given.pop(k, default) for k, default in OPTIONS.items()})
     try:
         config = Config.from_dict(RECIPES[given.get("recipe", "baseline")] | given)
+        dataclasses.replace(config, seed=config.seed + options.runs - 1)  # the last one is checked
         options.device = pick_device(options.device)
+        if options.resume and options.overwrite:
+            raise ConfigError("overwrite", "starts a run anew, and --resume continues it")
     except ConfigError as error:
         parser.error(str(error))
     return config, options
 
 
+SWITCHES = {
+    "resume": "continue the run of this name",
+    "overwrite": "start a run anew that was stopped before its last epoch",
+    "quiet": "only the last line, and warnings",
+}
+OPTIONS = {  # of the command line, those that do not change what a run is; and their defaults
+    "runs": 1,
+    "device": "auto",
+    "data_dir": "data",
+    "data": "auto",
+    "threads": None,
+    "evaluate": None,
+    "compare": None,
+    **dict.fromkeys(SWITCHES, False),
+}
+RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789"),
+}
+MAX_NAME_BYTES = 180  # leaves room for what the names of pictures and temporary files add
+
+
 def folder_name(text: str) -> str:
     """A converter for argparse: a name that is one folder on every system."""
-    if not re.fullmatch(r"\w[\w.+=-]{0,99}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} may only have letters, digits and _.+=-")
-    return text
+    if not re.fullmatch(r"\w([\w.+=-]*[\w+=-])?", text):
+        why = "must begin with a letter or digit and have only letters, digits and _.+=-"
+    elif text.partition(".")[0].lower() in RESERVED:
+        why = "is a name that Windows keeps for itself"
+    elif len(text.encode()) > MAX_NAME_BYTES:
+        why = f"is longer than {MAX_NAME_BYTES} bytes"
+    else:
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} {why}")
 
 
 def pick_device(choice: str) -> torch.device:
-    """The device to train on, with a GPU for each process; "auto" is the best that there is."""
-    available = {
-        "cuda": torch.cuda.device_count() >= distributed.local_world_size(),
-        "mps": torch.backends.mps.is_available() and distributed.world_size() == 1,
-    }
-    if choice == "auto":
-        choice = next((kind for kind in available if available[kind]), "cpu")
-    elif not available.get(choice, True):
+    """The device to train on, with a GPU for each process; "auto" is cuda or cpu.
+
+    It is never mps: networks this small are no faster there, and some versions of torch abort.
+    """
+    gpus = torch.cuda.device_count() >= distributed.local_world_size()
+    mps = torch.backends.mps.is_available() and distributed.world_size() == 1
+    if not {"cuda": gpus, "mps": mps}.get(choice, True):
         raise ConfigError("device", f"{choice} is not available, or not for each process")
-    return torch.device(f"cuda:{distributed.local_rank()}" if choice == "cuda" else choice)
+    if choice == "mps":
+        tell("warning: --device mps is not tested; --device cpu is as fast for networks this small")
+    if choice == "cuda" or (choice == "auto" and gpus):
+        device = torch.device(f"cuda:{distributed.local_rank()}")
+        if choice == "cuda" or works(device):
+            return device
+    return torch.device("cpu" if choice in ("auto", "cuda") else choice)
+
+
+def works(device: torch.device) -> bool:
+    """Whether torch has kernels for a GPU: its wheels have none for old ones."""
+    try:
+        torch.ones(2, device=device).add_(1).tolist()
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:100]
+        tell(f"warning: {device} cannot be used ({why}); training on the CPU")
+        return False
+    return True
 
 
 def recipe_accuracies() -> dict[str, str]:
-    """{recipe: mean ± deviation in %} from the table that reproduce.py wrote, if it is there."""
-    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-    cells = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
-    found = {row[1]: row[5] for row in cells if len(row) == 10 and "±" in row[5]}
-    return found | ({"baseline": found["lenet5"]} if "lenet5" in found else {})
+    """{recipe: mean ± deviation in %} from the results of reproduce.py, where they are there."""
+    final: dict[str, dict[str, float]] = {}  # {experiment: {seed: accuracy after the last epoch}}
+    if RESULTS.exists():
+        with open(RESULTS, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                name = "baseline" if row["experiment"] == "lenet5" else row["experiment"]
+                accuracy = 100 * float(row["test_accuracy"])
+                final.setdefault(name, {})[row["seed"]] = accuracy
+    return {
+        name: f"{statistics.mean(values.values()):.2f} ± {statistics.stdev(values.values()):.2f}"
+        for name, values in final.items()
+        if name in RECIPES and len(values) > 1
+    }
 
 
 # Names
@@ -348,26 +416,30 @@ def run_name(config: Config) -> str:
     return "_".join(parts)
 
 
+def named(config: Config) -> Config:
+    """The configuration with a name: its own, or one made of its options."""
+    return config if config.name else dataclasses.replace(config, name=run_name(config))
+
+
 def one_for_each_seed(config: Config, runs: int) -> list[Config]:
     """Configurations with the seeds from the given one's on; each has its own name."""
     configs = []
     for seed in range(config.seed, config.seed + runs):
-        suffix = f"_seed{seed}" if runs > 1 else ""
-        one = dataclasses.replace(config, seed=seed)
-        name = config.name + suffix if config.name else run_name(one)
-        configs.append(dataclasses.replace(one, name=name))
+        name = f"{config.name}_seed{seed}" if config.name and runs > 1 else config.name
+        configs.append(named(dataclasses.replace(config, seed=seed, name=name)))
     return configs
 
 
 def title(config: Config, seeds: int = 1) -> tuple[str, str]:
     """A run, or several seeds of it, in words: the network and the data, then the options."""
     network = getattr(MODELS[config.model], "title", MODELS[config.model].__name__)
-    data = {"mnist": "MNIST", "generated": "generated digits (not MNIST)"}[config.data]
+    known = {"mnist": "MNIST", "generated": "generated digits, not MNIST"}
+    data = known.get(config.data, f"{config.data}, not MNIST")
     own = [f"{key} {value}" for key, value in config.network.items() if value]
     last_seed = config.seed + seeds - 1
     options = [
         f"{config.epochs} epoch{'s' * (config.epochs > 1)} of batches of {config.batch_size}",
-        f"SGD, lr {config.lr:g} {config.schedule}",
+        f"lr {config.lr:g} {config.schedule}",
         f"momentum {config.momentum:g}" + " (Nesterov)" * config.nesterov,
         f"weight decay {config.weight_decay:g}" * (config.weight_decay > 0),
         *own,

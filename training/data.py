@@ -1,8 +1,12 @@
 """The training set and the set to test on: found, loaded, announced, the same on every rank."""
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from dataset import MNIST, count_common
 from digits import download
@@ -11,6 +15,10 @@ from training import distributed
 from training.config import Config, ConfigError
 from training.console import tell
 
+DEFAULT = Path("data")  # the folder where no --data-dir is given
+OWN = Path(__file__).resolve().parent.parent / "data"  # the project's own
+MAX_NAME_BYTES = 40  # of a folder's name in the name of a run
+
 
 def load(
     config: Config, options: argparse.Namespace, say: Callable[[str], None] = print
@@ -18,16 +26,19 @@ def load(
     """The configuration that names the data, the training set and the set to test on.
 
     `options` has data_dir, data and device, as the command line has them. The set to test on is the
-    test set, or with `val_size` the last training images. Errors: DataError, ConfigError.
+    test set, or with `val_size` the last training images: then the test set need not be there.
+    Errors: DataError, ConfigError.
     """
     with distributed.one_at_a_time_per_machine():
-        root = download.ensure(options.data_dir, options.data)
+        root = find(options, ("train",) if config.val_size else download.SPLITS)
         train_set = MNIST(root, train=True)
         test_set = None if config.val_size else MNIST(root, train=False)
     sets = [train_set] if test_set is None else [train_set, test_set]
+    drawn = root == Path(options.data_dir).expanduser() / "generated"
+    name = "mnist" if all(one.published for one in sets) else data_name(root, drawn)
     config = dataclasses.replace(
         config,
-        data="generated" if root.name == "generated" else "mnist",
+        data=distributed.broadcast(lambda: name),  # a folder may have another name elsewhere
         digests=tuple(digest for one in sets for digest in one.digests),
     )
     if config != distributed.broadcast(lambda: config):
@@ -45,6 +56,48 @@ def load(
             raise ConfigError("val_size", f"there are only {len(train_set):,} training images")
         train_set, test_set = train_set.part(0, split), train_set.part(split, None)
     return config, train_set.to(options.device), test_set.to(options.device)
+
+
+def load_test_set(options: argparse.Namespace) -> MNIST:
+    """The test set alone, announced, on its device; `options` and errors as for `load`."""
+    test_set = MNIST(find(options, ("test",)), train=False)
+    announce(test_set, print)
+    return test_set.to(options.device)
+
+
+def find(options: argparse.Namespace, splits: Sequence[str]) -> Path:
+    """The folder that has the data of these splits, after getting them if need be; DataError."""
+    given = Path(options.data_dir)
+    tell_of_other_folder(given)
+    return download.ensure(given, options.data, splits, fall_back=given == DEFAULT)
+
+
+def data_name(folder: Path, drawn: bool = False) -> str:
+    """The name of data that are not the published MNIST: "generated", or that of their folder.
+
+    It can be part of a file's name. `drawn` says that they are this project's generated digits; no
+    other data are called "generated" or "mnist".
+    """
+    if drawn:
+        return "generated"
+    folder = folder.expanduser().resolve()
+    if folder.name == "raw":  # torchvision's FashionMNIST/raw
+        folder = folder.parent
+    name = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", folder.name)).strip("-")
+    name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "data"
+    return f"own-{name}" if name.lower() in ("mnist", "generated") else name
+
+
+def tell_of_other_folder(given: Path) -> None:
+    """Say so if the default folder has no data, but the project's own folder has."""
+    if given != DEFAULT or given.resolve() == OWN:
+        return
+    with contextlib.suppress(DataError):  # whoever reads a folder names what is wrong with it
+        if not download.is_filled(given) and download.is_filled(OWN):
+            tell(
+                f"note: {given.absolute()} is used and has no data yet; the project's own folder "
+                f"has: to use it, add --data-dir {OWN}"
+            )
 
 
 def announce(dataset: MNIST, say: Callable[[str], None]) -> None:

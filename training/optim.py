@@ -8,6 +8,7 @@ from collections.abc import Callable
 from inspect import unwrap
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 SCHEDULES = ("constant", "linear", "quadratic")
 
@@ -32,3 +33,14 @@ def learning_rate(schedule: str, steps: int) -> Callable[[int], float]:
         return lambda step: 1.0
     peak, power = 0.2 * steps, {"linear": 1, "quadratic": 2}[schedule]
     return lambda step: min(1.0, (step + 1) / peak, ((steps - step) / (steps - peak)) ** power)
+
+
+def highest_rate(scheduler: LRScheduler, first: int, last: int) -> float:
+    """The highest learning rate of the steps from `first` up to `last`, which begin now.
+
+    It is known for schedules that are a function of the step. For others it is the first one.
+    """
+    if not isinstance(scheduler, LambdaLR):
+        return float(max(scheduler.get_last_lr()))
+    rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    return max(float(rate) * factor(step) for rate, factor in rates for step in range(first, last))

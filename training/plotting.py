@@ -6,23 +6,53 @@ They use matplotlib's `Figure` and not pyplot, which keeps each figure and may o
 """
 
 import io
+import os
+import sys
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from files import write_whole
 
-History = Sequence[Mapping[str, float]]  # a row for each epoch, as metrics.csv has them
+
+@contextmanager
+def no_backend() -> Generator[None]:
+    """Import matplotlib in this context: then MPLBACKEND may name a backend that does not exist.
+
+    A backend that does exist stays chosen: a notebook shows its own figures with it.
+    """
+    first = "matplotlib" not in sys.modules
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # matplotlib uses deprecated parts of other libraries
+            yield
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if first and backend:
+        with suppress(ValueError):  # there is no such backend, and no figure here needs one
+            matplotlib.rcParams["backend"] = backend
+
+
+with no_backend():
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
+
+# A row for each epoch: its metrics, and perhaps "points", a list of [position, loss, accuracy] of
+# the training images: the position in epochs, the means over the images since the last point.
+History = Sequence[Mapping]
 Title = tuple[str, str]
+Color = str | tuple[float, float, float, float]
 
 BLUE, RED = "#4477aa", "#cc3311"
 METRICS = {  # the label of its axis, and the factor from the history to what is drawn
@@ -33,13 +63,25 @@ RUNNING_AVERAGES = "training values are running averages during the epoch"
 MAX_PICTURES = 40  # in one figure of predictions
 
 
+@contextmanager
+def own_settings() -> Generator[None]:
+    """Draw with matplotlib's own settings, whatever a person's matplotlibrc says; a decorator.
+
+    Somebody's `text.usetex: True` would need LaTeX, and the picture would not be the same.
+    """
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # A file's name may have letters that the font lacks; they are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of libraries that matplotlib uses
+        matplotlib.rcdefaults()
+        yield
+
+
+@own_settings()
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure as a PNG file, whole or not at all. Errors: OSError."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A file's name may have letters that the font lacks; they are drawn as boxes.
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(buffer, format="png", dpi=120, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=120, facecolor="white")
     write_whole(path, buffer.getvalue())
 
 
@@ -71,11 +113,29 @@ def by_epoch(histories: Sequence[History], column: str, scale: float) -> np.ndar
     return values
 
 
-def frame(axes: Axes, metric: str, epochs: int) -> None:
-    """Label the axes for a metric over epochs 1 to `epochs`; ticks are whole epochs of these."""
-    ticks = MaxNLocator(integer=True, steps=[1, 2, 5, 10]).tick_values(1, epochs)
-    axes.set_xticks([tick for tick in ticks if 1 <= tick <= epochs])
-    if epochs == 1:
+def within_epochs(history: History) -> np.ndarray:
+    """Position, loss and accuracy of all points of a history (float64, N x 3).
+
+    An epoch without points is a row of NaN, which interrupts a line.
+    """
+    gap = [[np.nan] * 3]
+    rows = [point for row in history for point in row.get("points") or gap]
+    points = np.array(rows, float).reshape(-1, 3)
+    return np.where(np.isfinite(points), points, np.nan)
+
+
+def frame(axes: Axes, metric: str, epochs: int, start: int = 1) -> None:
+    """Label the axes for a metric over the epochs from `start`, 0 or 1, to `epochs`.
+
+    Ticks are whole epochs of these; a single epoch that is shown from 0 on has fractions.
+    """
+    whole = epochs > 1 or start == 1
+    locator = MaxNLocator(10 if whole else 5, integer=whole, steps=[1, 2, 5, 10])
+    ticks = locator.tick_values(start, epochs)
+    axes.set_xticks([tick for tick in ticks if start <= tick <= epochs])
+    if start == 0:
+        axes.set_xlim(0, 1.05 * epochs)
+    elif epochs == 1:
         axes.set_xlim(0.5, 1.5)
     axes.set_xlabel("epoch")
     axes.set_ylabel(METRICS[metric][0])
@@ -88,6 +148,29 @@ def line_style(epochs: int) -> str:
     return "o-" if epochs <= 12 else "-"
 
 
+def mean_and_range(axes: Axes, values: np.ndarray, color: Color, label: str) -> np.ndarray:
+    """Draw the mean of some runs over the epochs, and a band from the lowest to the highest.
+
+    `values` are float64, runs x epochs, as `by_epoch` gives them. Gives the mean of each epoch.
+    """
+    mean = np.nanmean(values, axis=0)
+    epochs = np.arange(1, len(mean) + 1)
+    axes.plot(epochs, mean, line_style(len(mean)), color=color, markersize=4, label=label)
+    if len(values) > 1:
+        lowest, highest = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        axes.fill_between(epochs, lowest, highest, color=color, alpha=0.2, linewidth=0)
+    return mean
+
+
+def logarithmic_if_wide(axes: Axes, lowest: float, highest: float) -> bool:
+    """Make the y axis logarithmic if one very large loss would press all others onto the axis."""
+    wide = bool(0 < 300 * lowest < highest)
+    if wide:
+        axes.set_yscale("log")
+        axes.set_ylabel(f"{axes.get_ylabel()} (logarithmic axis)")
+    return wide
+
+
 def curves(
     path: str | Path, title: Title, histories: Sequence[History], evaluated: str = "test"
 ) -> None:
@@ -95,6 +178,7 @@ def curves(
     save(curves_figure(title, histories, evaluated), path)
 
 
+@own_settings()
 def curves_figure(title: Title, histories: Sequence[History], evaluated: str) -> Figure:
     """Loss and accuracy over the epochs of one run, or of several: their mean and range.
 
@@ -102,33 +186,61 @@ def curves_figure(title: Title, histories: Sequence[History], evaluated: str) ->
     """
     figure = titled(title[0], 11, 4.8)
     panels = figure.subplots(1, 2)
-    for axes, (metric, (_, scale)) in zip(panels, METRICS.items(), strict=True):
+    within = within_epochs(histories[0] if len(histories) == 1 else [])
+    start = 1 if np.isnan(within).all() else 0
+    for axes, (metric, (_, scale)), points in zip(
+        panels, METRICS.items(), within.T[1:], strict=True
+    ):
         ends = []
         drawn = []
         for part, color, label in (("train", BLUE, "training"), ("test", RED, evaluated)):
             values = by_epoch(histories, f"{part}_{metric}", scale)
-            mean = np.nanmean(values, axis=0)
-            epochs = np.arange(1, len(mean) + 1)
-            axes.plot(epochs, mean, line_style(len(mean)), color=color, markersize=4, label=label)
-            if len(histories) > 1:
-                lowest, highest = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-                axes.fill_between(epochs, lowest, highest, color=color, alpha=0.2, linewidth=0)
+            mean = mean_and_range(axes, values, color, label)
             ends.append((float(mean[-1]), color))
             drawn.append(values)
-        frame(axes, metric, len(drawn[0][0]))
-        if metric == "loss" and 0 < 300 * np.nanmin(drawn) < np.nanmax(drawn):
-            # One very large loss would press all others onto the axis.
-            axes.set_yscale("log")
-            axes.set_ylabel(f"{METRICS[metric][0]} (logarithmic axis)")
-        _write_ends(axes, len(drawn[0][0]), ends, metric)
-    panels[0].legend(frameon=False)
-    several = ""
+        longest = len(drawn[0][0])
+        frame(axes, metric, longest, start)
+        if start == 0:
+            _thin_line(axes, within[:, 0], scale * points)
+        late = scale * points[within[:, 0] > longest / 10]
+        shown = np.concatenate([np.ravel(drawn), late])
+        logarithmic = metric == "loss" and logarithmic_if_wide(
+            axes, np.nanmin(drawn), np.nanmax(shown)
+        )
+        if start == 0 and not logarithmic:
+            # The first points, of a network that knows nothing yet, would press down all others.
+            _limit(axes, shown)
+        _write_ends(axes, longest, ends, metric)
+    panels[0].legend(frameon=False, loc="best")  # the default, but without a warning if it is slow
+    notes = [RUNNING_AVERAGES]
+    if start == 0:
+        notes.append("thin line: averages over about a fiftieth of an epoch")
     if len(histories) > 1:
-        several = f"line: mean of {len(histories)} seeds; band: lowest to highest"
+        notes.append(f"line: mean of {len(histories)} seeds; band: lowest to highest")
         if len({len(history) for history in histories}) > 1:
-            several += "; an epoch's values are of the seeds that reached it"
-    small_print(figure, title[1], f"{RUNNING_AVERAGES}{'; ' if several else ''}{several}")
+            notes.append("an epoch's values are of the seeds that reached it")
+    small_print(figure, title[1], "; ".join(notes))
     return figure
+
+
+def _thin_line(axes: Axes, positions: np.ndarray, values: np.ndarray) -> None:
+    """Draw points of the training images behind the epochs' dots."""
+    axes.plot(
+        positions,
+        values,
+        color=BLUE,
+        alpha=0.4,
+        linewidth=0.9,
+        zorder=1.5,
+        label="training, within an epoch",
+    )
+
+
+def _limit(axes: Axes, values: np.ndarray) -> None:
+    """Make the y axis just hold some values; what lies outside is cut off."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1
+    axes.set_ylim(low - margin, high + margin)
 
 
 def _write_ends(axes: Axes, epoch: int, ends: list[tuple[float, str]], metric: str) -> None:
@@ -167,6 +279,7 @@ def confusion(
     save(confusion_figure(title, logits, labels, note), path)
 
 
+@own_settings()
 def confusion_figure(
     title: Title, logits: torch.Tensor, labels: torch.Tensor, note: str = ""
 ) -> Figure:
@@ -221,6 +334,7 @@ def mistakes(
     save(mistakes_figure(title, images, logits, labels, note), path)
 
 
+@own_settings()
 def mistakes_figure(
     title: Title,
     images: torch.Tensor,
@@ -271,6 +385,7 @@ def sheet(path: str | Path, images: torch.Tensor, columns: int = 25) -> None:
     save(sheet_figure(images, columns), path)
 
 
+@own_settings()
 def sheet_figure(images: torch.Tensor, columns: int) -> Figure:
     """Images (uint8, N x 28 x 28) in full rows, as one picture of dark digits on white.
 
@@ -294,6 +409,7 @@ def predictions(path: str | Path, rows: Sequence[Prediction]) -> None:
     save(predictions_figure(rows), path)
 
 
+@own_settings()
 def predictions_figure(rows: Sequence[Prediction]) -> Figure:
     """For each picture: the picture, the 28 x 28 that the network sees, and the probabilities.
 

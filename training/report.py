@@ -1,6 +1,6 @@
 """What a run, or a comparison of several seeds, tells and draws."""
 
-import shlex
+import math
 import statistics
 import sys
 import time
@@ -16,9 +16,11 @@ from tqdm import tqdm
 from dataset import MNIST
 from model import parameter_table
 from training import distributed
-from training.checkpoint import PLOTS, RUNS
+from training.checkpoint import FILES, PLOTS, RUNS, write_table
 from training.config import Config, title
-from training.console import tell
+from training.console import command_line, shows_progress_bars, tell
+from training.intervals import accuracy_interval
+from training.tally import Tally
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
@@ -45,7 +47,7 @@ class Report:
 
     def progress(self, epoch: int, steps: int) -> Callable[[Batches], Iterable]:
         """What wraps an epoch's batches in a progress bar, on a terminal."""
-        hidden = self.silent or None  # None: hidden where the output goes to a file
+        hidden = self.silent or not shows_progress_bars()
         return partial(
             tqdm, desc=f"epoch {epoch}", total=steps, unit="batch", leave=False, disable=hidden
         )
@@ -75,16 +77,20 @@ class Report:
         )
 
     def end(self, runs: list[Run], test_set: MNIST) -> None:
-        """Draw some runs; say where everything is, and last the result."""
+        """Draw some runs; say where everything is, and last the result, and whether it is one."""
         if distributed.rank() != 0 or not runs:
             return
+        tables = [write_seeds(runs)] if len(runs) > 1 else []
         pictures = draw(runs, test_set)
         self.say()
         for run in runs:
-            self.say(f"{RUNS / run.config.name}: config.json, metrics.csv, checkpoint.pt")
-        for path in pictures:
+            self.say(f"{RUNS / run.config.name}: {', '.join(FILES)}")
+        for path in tables + pictures:
             self.say(str(path))
-        print(f"{summary(runs)}, {time.perf_counter() - self.started:.1f} s in all)")
+        seconds = time.perf_counter() - self.started
+        print(f"{summary(runs)}, {seconds:.1f} s in all)", flush=True)
+        if warning := nothing_learned(runs, test_set.targets):
+            tell(warning)
 
 
 def draw(runs: list[Run], test_set: MNIST) -> list[Path]:
@@ -116,8 +122,49 @@ def summary(runs: list[Run]) -> str:
     )
 
 
+def write_seeds(runs: list[Run]) -> Path:
+    """Write a CSV file of the seeds' last epochs, their mean and standard deviation; gives it."""
+    metrics = ["epochs", "test_loss", "test_accuracy", "train_loss", "train_accuracy", "seconds"]
+    rows: list[dict] = []
+    for config, history, _ in runs:
+        seconds = round(sum(row["seconds"] for row in history), 3)
+        sums = {"epochs": len(history), "seconds": seconds}
+        folder = (RUNS / config.name).as_posix()
+        rows.append({"seed": config.seed, "folder": folder} | history[-1] | sums)
+    seeds = [[row[metric] for row in rows] for metric in metrics]
+    for name, of in (("mean", statistics.mean), ("standard deviation", statistics.stdev)):
+        rows.append({"seed": name} | dict(zip(metrics, map(of, seeds), strict=True)))
+    path = RUNS / f"{stem(runs)}.csv"
+    write_table(path, ["seed", "folder", *metrics], rows)
+    return path
+
+
+def nothing_learned(runs: list[Run], labels: torch.Tensor) -> str:
+    """A warning if runs are no better than one digit as the answer to everything; else "".
+
+    `labels` (int64, N) are those of the images that the runs were tested on.
+    """
+    counts = torch.bincount(labels.cpu())
+    digit, share = int(counts.argmax()), counts.max().item() / len(labels)
+    # Guesses that are right as often as that digit stay below this limit in 95 of 100 tests. It
+    # suits small test sets, and those with much of one digit, better than a number of points.
+    limit = share + 1.645 * math.sqrt(share * (1 - share) / len(labels))
+    accuracies = [run.history[-1]["test_accuracy"] for run in runs]
+    failed = [accuracy for accuracy in accuracies if accuracy <= limit and accuracy < 1]
+    if not failed:
+        return ""
+    which = f"{len(failed)} of {len(runs)} seeds have" if len(runs) > 1 else "the network has"
+    reached = f"{100 * max(failed):.2f} %" + " at most" * (len(failed) > 1)
+    config = runs[0].config
+    return (
+        f"warning: {stem(runs)}: {which} learned nothing: {evaluated(config)} accuracy {reached}, "
+        f"while always answering {digit} gives {100 * share:.2f} %; first try another learning "
+        f"rate (it was --lr {config.lr:g}), then look at the data"
+    )
+
+
 def stem(runs: list[Run]) -> str:
-    """The name that the pictures of some runs begin with."""
+    """The name that the files about some runs begin with."""
     return runs[0].config.name + (f"_runs{len(runs)}" if len(runs) > 1 else "")
 
 
@@ -128,9 +175,30 @@ def evaluated(config: Config) -> str:
 
 def tell_what_is_safe(run: Run | None) -> None:
     """After an interrupt: which epoch is on disk, and the command that continues."""
-    command = "python " + shlex.join(argument for argument in sys.argv if argument != "--resume")
     if run:
         path, epoch = RUNS / run.config.name / "checkpoint.pt", len(run.history)
-        tell(f"interrupted: epoch {epoch} is safe in {path}; to continue: {command} --resume")
+        command = command_line(sys.argv, resume=True)
+        tell(f"interrupted: epoch {epoch} is safe in {path}; to continue: {command}")
     else:
+        command = command_line(sys.argv)
         tell(f"interrupted before the first epoch was saved; to start again: {command}")
+
+
+def tell_evaluation(path: Path, saved: dict, tested: Tally, test_set: MNIST) -> None:
+    """Print a checkpoint's loss and accuracy on the test set; draw its confusion and mistakes."""
+    from training import plotting  # here, because matplotlib takes 0.3 s to import
+
+    config, number = saved["config"], len(test_set)
+    name = config.name or path.stem
+    heading = (title(config)[0], f"{path}, tested on the {number:,} images of {test_set.path}")
+    pictures = [PLOTS / f"{name}_evaluated_{what}.png" for what in ("confusion", "mistakes")]
+    images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), tested.logits.cpu()
+    plotting.confusion(pictures[0], heading, logits, labels)
+    plotting.mistakes(pictures[1], heading, images, logits, labels)
+    for picture in pictures:
+        print(picture)
+    low, high = accuracy_interval(tested.accuracy, number)
+    print(
+        f"{path}: test accuracy {100 * tested.accuracy:.2f} % (95 % interval {100 * low:.2f} to "
+        f"{100 * high:.2f} %, {number:,} images), loss {tested.loss:.4f}"
+    )

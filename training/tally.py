@@ -1,5 +1,7 @@
 """The loss of a batch, or of one process's share of it; the loss and accuracy of an epoch."""
 
+import itertools
+import math
 from functools import cached_property
 
 import torch
@@ -40,6 +42,7 @@ class Tally:
     def __init__(self, capacity: int):
         self.capacity, self.count = capacity, 0
         self._logits = self._labels = torch.empty(0)
+        self._ends: list[int] = []  # where each batch ends
 
     def add(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """Copy a batch's logits (N x classes) and labels (N)."""
@@ -51,6 +54,7 @@ class Tally:
         self._logits[self.count : end] = logits.detach()
         self._labels[self.count : end] = labels
         self.count = end
+        self._ends.append(end)
 
     @property
     def logits(self) -> torch.Tensor:
@@ -71,6 +75,26 @@ class Tally:
     def accuracy(self) -> float:
         """The part of the images that were answered rightly, from 0 to 1."""
         return self._means[1]
+
+    def points(self, epoch: int, number: int = 50) -> list[list[float]]:
+        """About `number` running points of an epoch: its position, and means since the last point.
+
+        Each is [position in epochs, cross-entropy, accuracy]; the last position is `epoch`.
+        """
+        each = F.cross_entropy(self.logits.cpu().double(), self.labels.cpu(), reduction="none")
+        right = (self.logits.argmax(1) == self.labels).cpu()
+        steps = len(self._ends)
+        marks = sorted({math.ceil(steps * k / number) for k in range(number + 1)})
+        sums = []
+        for first, last in itertools.pairwise(marks):
+            rows = slice(self._ends[first - 1] if first else 0, self._ends[last - 1])
+            sums += [each[rows].sum().item(), right[rows].sum().item(), len(each[rows])]
+        sums = distributed.all_sum(sums)
+        means = zip(marks[1:], sums[0::3], sums[1::3], sums[2::3], strict=True)
+        return [
+            [epoch - 1 + step / steps, loss / count, correct / count]
+            for step, loss, correct, count in means
+        ]
 
     @cached_property
     def _means(self) -> tuple[float, float]:

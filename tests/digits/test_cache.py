@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from archives import png, zipped
 
 from digits import cache
 from digits.cache import read_cached, sha256
-from digits.tarball import write_tarball
+from digits.tarball import read_tarball, write_tarball
 from files import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +115,139 @@ def test_tarballs_are_never_changed(tarball, cached):
         assert path.stat().st_mtime_ns == stat.st_mtime_ns and path.stat().st_ino == stat.st_ino
     assert os.listdir(broken.parent) == ["train.tar"]
     assert set(os.listdir(tarball.parent)) == {"train.tar", "train.cache.npz", "broken"}
+
+
+# Folders, files that hold both splits, and IDX files
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An unpacked folder of twelve images, one folder for each label."""
+    for number, (image, label) in enumerate(zip(IMAGES, LABELS.tolist(), strict=True)):
+        path = tmp_path / "train" / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(image.numpy()))
+    return tmp_path / "train"
+
+
+def test_a_folder_is_cached_beside_itself(folder, monkeypatch, capsys):
+    assert_intact(folder)
+    assert sorted(os.listdir(folder.parent)) == ["train", "train.cache.npz"]
+    monkeypatch.setattr(cache, "read_tarball", raising(AssertionError("read again")))
+    assert_intact(folder)
+    (folder / ".DS_Store").write_bytes(b"litter changes nothing")
+    assert_intact(folder)
+    assert capsys.readouterr() == ("", "")
+
+
+def changes():
+    """What may happen to a folder, by name."""
+    return {
+        "one more": lambda folder: (folder / "0" / "99.png").write_bytes(png()),
+        "one less": lambda folder: (folder / "0" / "1.png").unlink(),
+        "another name": lambda folder: (folder / "0/1.png").rename(folder / "0/77.png"),
+        "another label": lambda folder: (folder / "0/1.png").rename(folder / "1/1.png"),
+        "another image": lambda folder: (folder / "0/1.png").write_bytes(png()),
+        "not an image": lambda folder: (folder / "0/notes.txt").write_bytes(b"x"),
+        "too large": lambda folder: (folder / "0/98.png").write_bytes(bytes(99_999)),
+    }
+
+
+@pytest.mark.parametrize("change", changes())
+def test_every_change_of_a_folder_makes_its_cache_stale(folder, monkeypatch, change):
+    assert_intact(folder)
+    stat = (folder / "0" / "1.png").stat()
+    changes()[change](folder)
+    for path in folder.rglob("*.png"):
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # nothing that times could tell
+    monkeypatch.setattr(cache, "read_tarball", raising(DataError("read again")))
+    with pytest.raises(DataError, match="read again"):
+        read_cached(folder)
+
+
+def test_a_link_in_a_folder_makes_its_cache_stale(folder):
+    assert_intact(folder)
+    try:
+        (folder / "0" / "99.png").symlink_to(folder / "0" / "1.png")
+    except OSError:
+        pytest.skip("this system makes no links")
+    with pytest.raises(DataError, match="links are not followed"):
+        read_cached(folder)
+
+
+def test_a_file_with_both_splits_has_a_cache_for_each(tmp_path, monkeypatch, capsys):
+    names = ["training/5/0.png", "testing/7/0.png", "training/4/1.png"]
+    path = tmp_path / "mnist_png.zip"
+    path.write_bytes(zipped({name: png(IMAGES[n].numpy()) for n, name in enumerate(names)}))
+    labels = {"train": [5, 4], "test": [7]}
+    for _ in range(2):
+        for split, expected in labels.items():
+            assert read_cached(path, split)[1].tolist() == expected
+        monkeypatch.setattr(cache, "read_tarball", raising(AssertionError("read again")))
+    caches = [tmp_path / f"{split}.cache.npz" for split in labels]
+    assert sorted(tmp_path.iterdir()) == sorted([path, *caches])
+    caches[0].replace(caches[1])  # the cache of the other split is not taken for this one's
+    monkeypatch.setattr(cache, "read_tarball", read_tarball)
+    assert read_cached(path, "test")[1].tolist() == [7]
+    assert "belongs to other data" in capsys.readouterr().err
+
+
+def test_idx_files_are_read_as_they_are(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 12, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(IMAGES))
+    labels = tmp_path / "train-labels-idx1-ubyte"
+    labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 12]) + bytes(LABELS.tolist()))
+    assert_intact(path)
+    assert sorted(tmp_path.iterdir()) == [path, labels]
+
+
+@pytest.mark.parametrize("kind", ["tarball", "folder"])
+def test_what_changes_while_it_is_read_is_refused_and_not_cached(
+    kind, tarball, folder, monkeypatch
+):
+    path = tarball if kind == "tarball" else folder
+    if kind == "tarball":
+        assert path.is_file()
+
+    def changing(path):
+        images = read_tarball(path)
+        target = path if path.is_file() else path / "0" / "1.png"
+        target.write_bytes(target.read_bytes()[::-1])
+        return images
+
+    monkeypatch.setattr(cache, "read_tarball", changing)
+    with pytest.raises(DataError, match="changed while it was read; start again"):
+        read_cached(path)
+    assert not path.with_name("train.cache.npz").exists()
+
+
+# What a killed process leaves
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for processes as POSIX does")
+def test_what_a_killed_process_left_is_removed_at_the_next_start(tarball):
+    process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+    process.wait()
+    killed = tarball.with_name(f".train.cache.npz.{process.pid}.tmp")
+    killed.write_bytes(b"half of a cache")
+    for _ in range(2):  # with a cache and without one
+        assert_intact(tarball)
+        assert not killed.exists()
+        killed.write_bytes(b"half of a cache")
+
+
+def test_what_a_living_process_is_writing_stays(tarball):
+    living = tarball.with_name(f".train.cache.npz.{os.getppid()}.tmp")
+    others = [".test.cache.npz.1.tmp", ".train.cache.npz.x.tmp", f".train.cache.npz.{10**30}.tmp"]
+    for name in others:
+        tarball.with_name(name).touch()
+    living.touch()
+    assert_intact(tarball)
+    assert living.exists() == (os.name == "posix")
+    assert all(tarball.with_name(name).exists() for name in others)
+    os.utime(living, (0, 0))  # so old that its process has ended, and another has its number
+    assert_intact(tarball)
+    assert not living.exists()
 
 
 # Damaged and foreign caches

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import urllib.error
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -341,36 +343,214 @@ def test_one_tarball_without_the_other_is_an_error(data, split, server, loopback
     assert server.requests.total() == 0
 
 
-@pytest.mark.parametrize("folder", ["", "MNIST/raw"])
-@pytest.mark.parametrize("files", [FILES, PACKED], ids=["plain", "gz"])
-def test_idx_files_in_the_folder_are_used_and_never_changed(
-    folder, files, server, tmp_path, monkeypatch
-):
-    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+def put_idx(folder, files):
+    """Write IDX files {name: content}; gives the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        (tmp_path / folder / name).write_bytes(content)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def other_files():
+    """Sound IDX files under MNIST's names that are another data set."""
+    images, labels = np.full((30, 28, 28), 7, np.uint8), np.arange(30, dtype=np.uint8) % 10
+    kinds = {"images-idx3": images, "labels-idx1": labels}
+    return {
+        f"{name}-{kind}-ubyte": idx_file(array)
+        for name in ("train", "t10k")
+        for kind, array in kinds.items()
+    }
+
+
+@pytest.mark.parametrize("folder", ["", "raw", "MNIST/raw"])
+@pytest.mark.parametrize("files", [FILES, PACKED], ids=["plain", "gz"])
+def test_idx_files_in_the_folder_are_used_as_they_are(folder, files, server, tmp_path, monkeypatch):
+    put_idx(tmp_path / folder, files)
+    before = listing(tmp_path)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)  # it is not even imported
     assert download.ensure(tmp_path) == tmp_path
-    assert_is_mnist(tmp_path)
+    assert listing(tmp_path) == before
+    for split, name in (("train", "train"), ("test", "t10k")):
+        images, labels = idx.read_split(tarball.find_data(tmp_path, split))
+        assert idx_file(images.numpy()) == FILES[f"{name}-images-idx3-ubyte"]
+        assert idx_file(labels.byte().numpy()) == FILES[f"{name}-labels-idx1-ubyte"]
     for name, content in files.items():
         assert (tmp_path / folder / name).read_bytes() == content
     assert server.requests.total() == 0
 
 
-def test_idx_files_that_are_not_mnist_are_named_and_downloaded(server, loopback, tmp_path, capfd):
+def test_sound_idx_files_that_are_not_mnist_are_used(server, loopback, tmp_path):
     loopback("good")
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    for name, content in FILES.items():  # one torn, one not MNIST, one folder, one with a good copy
-        (tmp_path / name).write_bytes(content[:-1])
+    put_idx(tmp_path, other_files())
+    assert download.ensure(tmp_path) == tmp_path
+    assert idx.read_split(tarball.find_data(tmp_path, "train"))[0].unique().tolist() == [7]
+    assert server.requests.total() == 0
+
+
+@pytest.mark.parametrize("missing", ["t10k-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+@pytest.mark.parametrize("torn", [True, False])
+def test_a_set_of_ones_own_is_never_completed_with_mnist(
+    missing, torn, server, loopback, tmp_path, capfd
+):
+    loopback("good")
+    files = other_files()
+    files[missing] = files[missing][:-1]
+    if not torn:
+        del files[missing]
+    put_idx(tmp_path, files)
+    why = f"not MNIST's, and {missing} is missing or damaged; put all four .* move this file away"
+    with pytest.raises(DataError, match=why):
+        download.ensure(tmp_path)
+    assert server.requests.total() == 0
+    if torn:
+        assert f"{missing}: IDX file" in capfd.readouterr().err
+
+
+def test_idx_files_that_are_damaged_are_named_and_downloaded(server, loopback, tmp_path, capfd):
+    loopback("good")
+    put_idx(tmp_path, {name: content[:-1] for name, content in FILES.items()})  # torn ones ...
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(PACKED["train-images-idx3-ubyte.gz"][:99])
-    (tmp_path / "train-labels-idx1-ubyte.gz").mkdir()
-    (tmp_path / "MNIST/raw/t10k-images-idx3-ubyte").write_bytes(FILES["t10k-images-idx3-ubyte"])
+    (tmp_path / "train-labels-idx1-ubyte.gz").mkdir()  # ... a folder, and one with a good copy
+    name = "t10k-images-idx3-ubyte"
+    put_idx(tmp_path / "MNIST" / "raw", {name: FILES[name]})
     before = listing(tmp_path)
     assert download.ensure(tmp_path) == tmp_path
     assert_is_mnist(tmp_path)
     assert listing(tmp_path) == before | MNIST
     assert capfd.readouterr().err.count("not used") == 5
     assert server.requests.total() == 3  # what was not there in good form
+    assert download.ensure(tmp_path) == tmp_path  # the torn files stay, and do no harm
+    assert server.requests.total() == 3
+
+
+# What lies in the folder is used, or named
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("train.zip", "test.tar.xz"),
+        ("train", "test"),
+        ("train.tgz", "testing"),
+        ("training.tbz2", "test.txz"),
+        ("mnist_png.tar.gz", "mnist_png.tar.gz"),
+        ("mnist_png", "mnist_png"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("data", ["auto", "mnist"])
+def test_whatever_form_the_data_have_nothing_is_downloaded(pair, data, server, loopback, tmp_path):
+    loopback("good")
+    for name in pair:
+        path = tmp_path / name
+        path.touch() if path.suffix else path.mkdir(exist_ok=True)
+    before = listing(tmp_path)
+    assert download.ensure(tmp_path, data) == tmp_path
+    assert listing(tmp_path) == before
+    assert server.requests.total() == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    """digits.zip Train.rar train.7z train.csv mnist.npz train_images.npy test2.tar
+    emnist-train-images-idx3-ubyte mnist_png.tar.zst 00000_5.png 5/""".split(),
+)
+def test_what_looks_like_data_but_is_not_read_is_named(name, server, loopback, tmp_path):
+    loopback("good")
+    (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    with pytest.raises(DataError, match=f"{name.strip('/')}: not used.* move it away") as error:
+        download.ensure(tmp_path)
+    assert str(error.value).isprintable()
+    assert listing(tmp_path) == NOTHING | {name.strip("/")}
+    assert server.requests.total() == 0
+
+
+def test_what_does_not_look_like_data_is_left_alone(loopback, tmp_path):
+    loopback("good")
+    for name in ("README.md", "train.cache.npz", ".train.cache.npz.1.tmp", "._train.tar", "x.txt"):
+        (tmp_path / name).touch()
+    for name in ("FashionMNIST", "generated", "tests"):
+        (tmp_path / name).mkdir()
+    assert download.ensure(tmp_path) == tmp_path
+    assert_is_mnist(tmp_path)
+
+
+def test_two_forms_of_a_split_are_refused_before_anything_is_downloaded(server, loopback, tmp_path):
+    loopback("good")
+    for name in ("train.tar", "train.tar.gz", "test.tar"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="train.tar and train.tar.gz could both be meant"):
+        download.ensure(tmp_path)
+    assert server.requests.total() == 0
+
+
+def test_only_the_splits_that_are_asked_for_must_be_there(server, loopback, tmp_path):
+    loopback("good")
+    (tmp_path / "train.tar").touch()
+    assert download.ensure(tmp_path, splits=("train",)) == tmp_path
+    with pytest.raises(DataError, match="test.tar: missing"):
+        download.ensure(tmp_path)
+    assert server.requests.total() == 0
+
+
+# Folders that were not there
+
+
+def test_into_a_new_folder_mnist_is_downloaded(loopback, tmp_path):
+    loopback("good")
+    assert download.ensure(tmp_path / "a/b", fall_back=False) == tmp_path / "a/b"
+    assert_is_mnist(tmp_path / "a/b")
+
+
+@pytest.mark.parametrize("data", ["auto", "mnist"])
+def test_into_a_new_folder_generated_digits_are_not_put_unasked(loopback, tmp_path, data):
+    (tmp_path / "there").mkdir()
+    folder = tmp_path / "there" / "mistyped" / "data"
+    with pytest.raises(DataError, match="there/mistyped/data") as error:
+        download.ensure(folder, data, fall_back=False)
+    assert str(error.value).isprintable()
+    assert listing(tmp_path) == {"there"}
+    assert download.ensure(folder, "generated", fall_back=False) == folder / "generated"
+
+
+def test_a_folder_that_is_there_or_may_be_made_falls_back(loopback, tmp_path):
+    assert download.ensure(tmp_path, fall_back=False) == tmp_path / "generated"
+    assert download.ensure(tmp_path / "data") == tmp_path / "data/generated"
+
+
+def test_an_interrupt_removes_the_new_folder(loopback, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download, "mnist_files", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        download.ensure(tmp_path / "new/data")
+    assert listing(tmp_path) == set()
+
+
+def test_a_tilde_is_the_home_folder(loopback, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    loopback("good")
+    assert download.ensure("~/x") == tmp_path / "x"
+    assert listing(tmp_path) == {"x"} | {f"x/{name}" for name in MNIST}
+    with pytest.raises(DataError, match="no such user"):
+        download.ensure("~nobody-has-this-name/x")
+
+
+def test_missing_certificates_are_named_with_their_cure(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        why = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get issuer"
+        raise urllib.error.URLError(ssl.SSLCertVerificationError(1, why))
+
+    monkeypatch.setattr(download, "urlopen", fails)
+    with pytest.raises(DataError, match="Install Certificates.command") as error:
+        download.ensure(tmp_path, "mnist")
+    assert str(error.value).count("Install Certificates") == 1 and str(error.value).isprintable()
+
+
+# The network
 
 
 def test_a_torchvision_that_cannot_be_imported_is_named_with_its_cure(tmp_path, monkeypatch, capfd):
@@ -429,7 +609,8 @@ def test_a_disk_that_is_full_or_cannot_be_written_is_named(
     (tmp_path / "file").touch()
     monkeypatch.setattr(download, "write_tarball", full)
     monkeypatch.setattr(synthetic, "generate", lambda folder: full(folder / "test.tar"))
-    with pytest.raises(DataError, match=r"^[^\n]+: [^\n]+; make sure [^\n]+$"):
+    what = "a file, not a folder; --data-dir" if place == "file" else r"[^\n]+; make sure "
+    with pytest.raises(DataError, match=rf"^[^\n]+: {what}[^\n]+$"):
         download.ensure(tmp_path / place, data)
     assert len(writes) == (0 if place else 1 if data == "generated" else 2)
     assert listing(tmp_path) - NOTHING == {"file"}

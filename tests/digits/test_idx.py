@@ -1,5 +1,6 @@
 """MNIST's own format is read whole or not at all, and its digests are the published ones."""
 
+import gzip
 import hashlib
 import os
 import struct
@@ -49,6 +50,98 @@ def test_digests_are_those_of_the_files():
     labels = torch.tensor([3, 9])
     files = idx_file(images.numpy()), idx_file(labels.byte().numpy())
     assert idx.digests(images, labels) == [hashlib.sha256(file).hexdigest() for file in files]
+
+
+def put(folder, count=4, packed=False, **changes):
+    """A split in MNIST's format: the images and labels of `count` digits; gives the folder."""
+    arrays = {
+        "images": np.arange(count * 784).reshape(count, 28, 28).astype(np.uint8),
+        "labels": np.arange(count, dtype=np.uint8),
+    } | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, array in arrays.items():
+        content = idx_file(array) if isinstance(array, np.ndarray) else array
+        name = f"train-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
+        path = folder / (f"{name}.gz" if packed else name)
+        path.write_bytes(gzip.compress(content) if packed else content)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("place", ["", "raw", "MNIST/raw"])
+def test_a_split_is_found_and_read(tmp_path, place, packed):
+    put(tmp_path / place, packed=packed)
+    path = idx.find(tmp_path, "train")
+    assert path is not None and path.parent == tmp_path / place and idx.is_idx(path)
+    images, labels = idx.read_split(path)
+    assert images.shape == (4, 28, 28) and labels.tolist() == [0, 1, 2, 3]
+    assert labels.dtype == torch.int64
+    assert idx.find(tmp_path, "test") is None
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_a_truncated_file_is_not_taken_for_whole(tmp_path, kind, packed):
+    path = next(put(tmp_path, packed=packed).glob(f"*{kind}*"))
+    content, looked = path.read_bytes(), 0
+    assert idx.looks_whole(path)
+    for cut in range(0, len(content), 3 if kind == "labels" else 97):
+        path.write_bytes(content[:cut])
+        assert not idx.looks_whole(path) and idx.find(tmp_path, "train") is None
+        looked += 1
+    assert looked > 3
+
+
+def test_damage_within_a_packed_file_is_refused_when_it_is_read(tmp_path):
+    path = next(put(tmp_path, packed=True).glob("*images*"))
+    content, refused = path.read_bytes(), 0
+    for position in range(20, len(content) - 4, 5):
+        changed = bytearray(content)
+        changed[position] ^= 16
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match="^[^\n]*images-idx3-ubyte.gz: damaged"):
+            idx.read_split(path)
+        refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    {
+        "label 10": ({"labels": np.array([0, 1, 10, 2], np.uint8)}, "label 10, but .* 0 to 9"),
+        "too few labels": ({"labels": np.zeros(3, np.uint8)}, "for 3 labels"),
+        "other size": ({"images": np.zeros((4, 32, 32), np.uint8)}, "4 x 32 x 32 pixels"),
+        "none": ({"images": np.zeros((0, 28, 28), np.uint8), "labels": b""}, "labels.*missing"),
+        "empty": (
+            {"images": np.zeros((0, 28, 28), np.uint8), "labels": np.zeros(0, np.uint8)},
+            "0 x",
+        ),
+    }.values(),
+)
+def test_other_images_and_labels_are_refused(tmp_path, changes, why):
+    put(tmp_path, **changes)
+    with pytest.raises(DataError, match=why):
+        idx.read_split(tmp_path / "train-images-idx3-ubyte")
+
+
+def test_both_splits_come_from_one_folder(tmp_path):
+    put(tmp_path)
+    put(tmp_path / "MNIST" / "raw")
+    for path in (tmp_path / "MNIST" / "raw").iterdir():
+        path.rename(path.with_name(path.name.replace("train", "t10k")))
+    assert idx.find(tmp_path, "train") is not None
+    assert idx.find(tmp_path, "test") is None
+
+
+def test_what_contradicts_is_found(tmp_path):
+    path = put(tmp_path) / "train-images-idx3-ubyte"
+    digests = idx.digests(*idx.read_split(path))
+    tar = tmp_path / "train.tar"
+    assert idx.contradiction(tmp_path, "train", tar, digests) is None
+    assert idx.contradiction(tmp_path, "train", tar, digests[::-1]) == path
+    assert idx.contradiction(tmp_path, "train", path, [digests[1], digests[1]]) is None
+    path.write_bytes(path.read_bytes()[:-1])  # damaged, so it says nothing
+    assert idx.contradiction(tmp_path, "train", tar, ["another", digests[1]]) is None
 
 
 def test_names_of_files_are_torchvisions():

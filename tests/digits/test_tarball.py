@@ -1,10 +1,14 @@
-"""A tarball gives exactly the images that were put in, or DataError; every attempt is counted."""
+"""A tarball gives exactly the images that were put in, or DataError; every attempt is counted.
+
+What zip archives, folders and other ways of packing add is in test_archive.py.
+"""
 
 import errno
 import gzip
 import io
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -16,68 +20,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from archives import (
+    END,
+    GOOD,
+    IMAGES,
+    LABELS,
+    chunk,
+    flipped,
+    images_named,
+    member,
+    own_and_pax_name,
+    pax,
+    png,
+    tar,
+    with_chunk,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from digits import tarball
-from digits.tarball import decode_png, find_tarball, read_tarball, write_tarball
+from digits import archive, tarball
+from digits.png import decode_png
+from digits.tarball import find_data, read_tarball, write_tarball
 from files import DataError
 
 ROOT = Path(__file__).parents[2]
-END = bytes(1024)
-RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (6, 28, 28), dtype=np.uint8) * (RNG.random((6, 28, 28)) < 0.1)
-LABELS = [5, 0, 4, 1, 9, 2]
-
-
-def png(image=IMAGES[0], **options):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", **options)
-    return buffer.getvalue()
-
-
-def chunk(kind, content):
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-    )
-
-
-def with_chunk(kind, content):
-    """A good PNG with one more chunk after its IHDR."""
-    return png()[:33] + chunk(kind, content) + png()[33:]
-
-
-def member(name, content=b"", kind=tarfile.REGTYPE, layout=tarfile.USTAR_FORMAT, **fields):
-    info = tarfile.TarInfo(name)
-    info.type, info.size = kind, len(content)
-    for field, value in fields.items():
-        setattr(info, field, value)
-    return info.tobuf(layout, "utf-8") + content + bytes(-len(content) % 512)
-
-
-def pax(name, content=b"", kind=tarfile.REGTYPE, **records):
-    return member(name, content, kind, tarfile.PAX_FORMAT, pax_headers=records)
-
-
-def tar(*members, end=END):
-    return b"".join(members) + end
-
-
-def images_named(pattern, header=member):
-    """The members of all the images, by a pattern for their names."""
-    pairs = enumerate(zip(IMAGES, LABELS, strict=True))
-    return [header(pattern.format(n, label), png(image)) for n, (image, label) in pairs]
-
-
-def own_and_pax_name(name, content):
-    """As bsdtar writes long names: shortened in the header, whole in a pax record."""
-    return pax("short/" + Path(name).name, content, path=name, mtime="1700000000.5")
-
-
 PLAIN = tar(*images_named("train/{:05d}_{}.png"))
 ARCHIVES = {
     "plain": PLAIN,
@@ -85,7 +52,6 @@ ARCHIVES = {
     "pax, not ASCII": tar(*images_named("zahlen-ä-数/{:05d}_{}.png", pax)),
     "pax, long": tar(*images_named("long" * 40 + "/{:05d}_{}.png", own_and_pax_name)),
 }
-GOOD = member("a/123456789_7.png", png())
 
 
 @pytest.fixture
@@ -119,14 +85,6 @@ def outcome(read):
         return "same"
 
     return outcome
-
-
-def flipped(content, bits):
-    """Copies of `content`, each with one bit turned over."""
-    for bit in bits:
-        copy = bytearray(content)
-        copy[bit // 8] ^= 1 << bit % 8
-        yield bytes(copy)
 
 
 # Whole or not at all
@@ -275,7 +233,8 @@ def verdict(name, kind):
         return "skipped"
     if kind not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         return "refused"
-    if base.startswith("."):
+    litter = ("readme", "license", ".")
+    if base.lower().startswith(litter) or base.lower() in ("thumbs.db", "desktop.ini"):
         return "skipped"
     number, _, rest = base.partition("_")
     digits = set("0123456789")
@@ -295,6 +254,7 @@ NUMBERS = st.sampled_from(
 ENDS = st.sampled_from(
     ["_7.png", "_10.png", "_٣.png", "_.png", "_7.PNG", "_7.png\n", "_7.png/", ".png"]
 )
+LITTER = ["README.md", "LICENSE", "Thumbs.db", "desktop.ini", ".DS_Store", "._1_7.png", "notes.md"]
 NAMES = st.one_of(
     st.builds("{}{}_{}.png".format, FOLDERS, st.integers(0, 10**9), st.integers(0, 11)),
     st.builds("{}{}{}".format, FOLDERS, NUMBERS, ENDS),
@@ -302,6 +262,7 @@ NAMES = st.one_of(
         "{}{}7_7.png".format, FOLDERS, st.sampled_from([".", "._", "..", "a\\", "\x1b[2J", "\n"])
     ),
     st.builds("{}{}/7_7.png".format, FOLDERS, TEXT),
+    st.builds("{}{}".format, FOLDERS, st.sampled_from(LITTER)),
     TEXT,
 )
 
@@ -326,7 +287,7 @@ def test_every_name_and_kind_is_read_skipped_or_refused(read):
         with pytest.raises(DataError) as error:  # names the first offender, and counts them
             read(tar(GOOD, this, member("other.txt", b"x")))
         shown = first.rstrip("/") if is_folder(first, kind) else first
-        assert f": {shown!r} ({count} such members" in str(error.value)
+        assert f": {shown!r} (files that cannot be used: {count})" in str(error.value)
         if expected == "refused":
             with pytest.raises(DataError):
                 read(tar(GOOD, this))
@@ -383,7 +344,7 @@ def test_a_number_occurs_once(read, second):
 
 
 def test_how_many_offenders_there_are_is_said(read):
-    with pytest.raises(DataError, match=r"'x0' \(1,500 such members in all\)"):
+    with pytest.raises(DataError, match=r"'x0' \(files that cannot be used: 1,500\)"):
         read(tar(GOOD, *[member(f"x{n}", b"x") for n in range(1500)]))
 
 
@@ -391,22 +352,22 @@ def test_how_many_offenders_there_are_is_said(read):
 
 
 def test_the_limits_are_those_promised():
-    assert tarball.MAX_MEMBERS == 200_000
-    assert tarball.MAX_MEMBER_BYTES == 64 * 1024
-    assert tarball.MAX_TAR_BYTES == 1024**3
+    assert archive.MAX_MEMBERS == 200_000
+    assert archive.MAX_MEMBER_BYTES == 64 * 1024
+    assert archive.MAX_BYTES == 1024**3
 
 
 def test_no_more_members_than_the_limit(outcome, monkeypatch):
-    monkeypatch.setattr(tarball, "MAX_MEMBERS", 6)
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 6)
     assert outcome(PLAIN) == "same"
-    monkeypatch.setattr(tarball, "MAX_MEMBERS", 5)
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 5)
     assert outcome(PLAIN) == "refused"
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 @pytest.mark.parametrize("where", ["end", "dotfile", "directory"])
 def test_no_more_bytes_unpacked_than_the_limit(outcome, monkeypatch, pack, where):
-    monkeypatch.setattr(tarball, "MAX_TAR_BYTES", 1 << 20)
+    monkeypatch.setattr(archive, "MAX_BYTES", 1 << 20)
     zeros = bytes(1 << 20)
     extra = {
         "end": zeros,
@@ -478,7 +439,7 @@ for path in sys.argv[1:]:
     try:
         print(len(read_tarball(path)[0]), "images")
     except DataError as error:
-        print(error if type(error.__cause__) is DataError else repr(error.__cause__))
+        print(error if isinstance(error.__cause__, DataError) else repr(error.__cause__))
 """
 
 
@@ -501,69 +462,6 @@ def test_bombs_do_not_fill_the_memory(tmp_path):
             assert line.startswith(f"{path}: ") and "Memory" not in line, line
             refused += 1
     assert refused == 17
-
-
-# PNGs
-
-
-def test_every_truncation_of_a_png_is_refused():
-    content = png()
-    for cut in range(len(content)):
-        with pytest.raises(DataError):
-            decode_png(content[:cut])
-    assert len(content) > 150
-    assert decode_png(content) == IMAGES[0].tobytes()
-
-
-def test_no_flip_in_a_png_differs_in_silence():
-    content = png(RNG.integers(0, 256, (28, 28), dtype=np.uint8))
-    bits = random.Random(2).sample(range(8 * len(content)), 1000)
-    refused = 0
-    for damaged in flipped(content, bits):
-        with pytest.raises(DataError):
-            decode_png(damaged)
-        refused += 1
-    assert refused == 1000
-
-
-@pytest.mark.parametrize("options", [{"compress_level": 0}, {"optimize": True}, {"dpi": (72, 72)}])
-def test_pngs_of_every_maker_decode(options):
-    for image in IMAGES:
-        assert decode_png(png(image, **options)) == image.tobytes()
-
-
-def saved(image, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, **{"format": "PNG"} | options)
-    return buffer.getvalue()
-
-
-GREY = Image.fromarray(IMAGES[0])
-OTHERS = {
-    "16-bit": saved(Image.fromarray(IMAGES[0].astype(np.uint16))),
-    "colour": saved(GREY.convert("RGB")),
-    "palette": saved(GREY.convert("P")),
-    "alpha": saved(GREY.convert("LA")),
-    "1-bit": saved(GREY.convert("1")),
-    "27 wide": saved(GREY.crop((0, 0, 27, 28))),
-    "29 high": saved(GREY.crop((0, 0, 28, 29))),
-    "JPEG": saved(GREY, format="JPEG"),
-    "animated": saved(GREY, save_all=True, append_images=[Image.fromarray(IMAGES[1])]),
-    "two in one": png() + png(),
-    "two headers": png()[:33] + png()[8:],
-    "no pixels": png()[:33] + chunk(b"IEND", b""),
-    "too few pixels": png()[:33] + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b""),
-    "not deflated": png()[:33] + chunk(b"IDAT", b"x" * 99) + chunk(b"IEND", b""),
-    "not first": png()[:8] + chunk(b"teSt", b"") + png()[8:],
-    "no signature": b"x" + png()[1:],
-    "empty": b"",
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_images_are_refused(name):
-    with pytest.raises(DataError):
-        decode_png(OTHERS[name])
 
 
 # Writing
@@ -639,13 +537,202 @@ def test_labels_that_cannot_be_read_back_are_not_written(tmp_path, labels):
     assert not os.listdir(tmp_path)
 
 
-def test_find_tarball(tmp_path):
-    assert find_tarball(tmp_path, "train") is None
-    (tmp_path / "train.tar.gz").touch()
-    assert find_tarball(tmp_path, "train") == tmp_path / "train.tar.gz"
+# What names mean
+
+
+def images_in(files):
+    """A tar archive of one image for each name; the images have the numbers 0, 1, 2 as pixels."""
+    return tar(*(member(name, grey(number)) for number, name in enumerate(files)))
+
+
+def grey(value):
+    return png(np.full((28, 28), value, np.uint8))
+
+
+def read_in_order(read, files):
+    """Which of these files come, in the order in which they come, with their labels."""
+    images, labels = read(images_in(files))
+    return [
+        (files[image[0, 0]], label) for image, label in zip(images, labels.tolist(), strict=True)
+    ]
+
+
+def test_labels_may_be_folders_with_numbers_that_go_through(read):
+    files = ["9/00002.png", "x/0/00010.png", "train/9/00000.png"]
+    assert read_in_order(read, files) == [(files[2], 9), (files[0], 9), (files[1], 0)]
+
+
+def test_where_numbers_begin_anew_the_labels_are_mixed_evenly(read):
+    ones, twos = [f"1/{n}.png" for n in (0, 1, 9, 10)], [f"2/{n}.png" for n in (3, 10)]
+    expected = [ones[0], twos[0], ones[1], ones[2], twos[1], ones[3]]
+    for files in (ones + twos, twos[::-1] + ones[::-1]):
+        in_order = [name for name, _ in read_in_order(read, files)]
+        assert in_order == expected
+
+
+def test_names_in_label_folders_need_not_be_numbers(read):
+    files = ["7/img10.png", "7/img9.png", "3/Ä b_1.png", "7/5_7.txt.png", "3/12345678901.png"]
+    found = dict(read_in_order(read, files))
+    assert found == {name: int(name[0]) for name in files}
+    in_order = [name for name, _ in read_in_order(read, files)]
+    assert in_order.index("7/img9.png") < in_order.index("7/img10.png")
+
+
+def test_the_order_does_not_depend_on_bytes_that_no_checksum_covers(read):
+    """A pax record may give another name; the order follows the name in the header."""
+    names = enumerate("xay")
+    files = [pax(f"a/5/image{n}.png", grey(n), path=f"a/5/{name}.png") for n, name in names]
+    images, _ = read(tar(*files))
+    assert images[:, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_a_pax_record_cannot_change_a_label_that_is_a_folder(read):
+    for path in ("a/6/1.png", "a/5/2.png", "a/55/1.png", "a/5/b/1.png", "5/._1.png", "1_5.png"):
+        with pytest.raises(DataError, match="no checksum covers|label 55|not named"):
+            read(tar(pax("a/5/1.png", png(), path=path)))
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    {
+        "mixture": (["0/1.png", "2_0.png"], "choose one way"),
+        "two labels": (["5/1_6.png"], "its folder says the label 5, its name says 6"),
+        "label 10": (["1_10.png"], "the label 10, but labels are 0 to 9"),
+        "label 25": (["a/25/1.png"], "the label 25, but labels are 0 to 9"),
+        "label 07": (["07/1.png"], "the label 07, but labels are 0 to 9"),
+        "no label": (["five/1.png"], "not named"),
+        "JPEG by name": (["5/1.jpg"], "not named"),
+    }.values(),
+)
+def test_other_names_are_refused_with_words_that_say_what_is_wanted(read, files, why):
+    with pytest.raises(DataError, match=why) as error:
+        read(images_in(files))
+    for words in ("28 x 28", "grey", "PNG", "labels 0 to 9", "python -c", "convert('L')"):
+        assert words in str(error.value)
+
+
+def test_the_same_file_occurs_once(read):
+    for names in (["5/1.png", "5/1.png"], ["5/1.png", "./5//1.png"]):
+        with pytest.raises(DataError, match="a second image has the name 5/1.png"):
+            read(images_in(names))
+    assert len(read(images_in(["a/5/1.png", "b/5/1.png"]))[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    {
+        "colour": png(np.zeros((28, 28, 3), np.uint8)),
+        "32 x 32": png(np.zeros((32, 32), np.uint8)),
+        "JPEG": b"\xff\xd8\xff\xe0" * 99,
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_what_is_no_such_picture_is_refused_with_a_command_that_converts(read, content):
+    with pytest.raises(DataError, match="python -c") as error:
+        read(tar(member("5/1.png", content[1])))
+    assert str(error.value).count("\n") == 0
+    with pytest.raises(DataError) as error:  # what is damaged is not to be converted
+        read(tar(member("5/1.png", png()[:-20])))
+    assert "python -c" not in str(error.value) and "good copy" in str(error.value)
+
+
+def test_the_command_that_converts_does_so(tmp_path):
+    command = re.search(r'python -c "(.*)"', tarball.WANTED)[1]
+    Image.fromarray(np.full((50, 40, 3), 200, np.uint8)).save(tmp_path / "in.jpg")
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    content = (tmp_path / "out.png").read_bytes()
+    assert set(decode_png(content)) == {200}
+
+
+def test_litter_is_passed_over_with_one_line_that_counts_it(read, capsys):
+    names = [".DS_Store", "a/._1_5.png", "__MACOSX/a/1_5.png", "Thumbs.db", "x/desktop.ini"]
+    names += ["README", "readme.txt", "LICENSE.md"]
+    images, _ = read(tar(*(member(name, b"litter") for name in names), GOOD))
+    assert len(images) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "8 files that are no images are passed over" in told
+    read(tar(GOOD))
+    assert capsys.readouterr().err == ""
+
+
+# One file for both splits
+
+BOTH = ["mnist_png/training/5/0.png", "mnist_png/testing/7/0.png", "mnist_png/training/4/1.png"]
+
+
+def test_a_file_with_both_splits_gives_the_one_that_is_asked_for(tmp_path):
+    path = tmp_path / "mnist_png.tar"
+    path.write_bytes(images_in(BOTH))
+    for split, pixels, labels in (("train", [0, 2], [5, 4]), ("test", [1], [7])):
+        images, found = read_tarball(path, split)
+        assert images[:, 0, 0].tolist() == pixels and found.tolist() == labels
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_in_a_file_with_both_splits_every_image_is_in_one(tmp_path, split):
+    path = tmp_path / "mnist_png.tar"
+    path.write_bytes(images_in([*BOTH, "mnist_png/5/9.png"]))
+    with pytest.raises(DataError, match="neither in a folder training/ nor"):
+        read_tarball(path, split)
+    path.write_bytes(images_in(["train/5/9.png"]))
+    if split == "test":
+        with pytest.raises(DataError, match="it holds no images of the test split"):
+            read_tarball(path, split)
+
+
+# What lies in a folder
+
+
+def names_of(split):
+    stems = {"train": ["train", "training"], "test": ["test", "testing"]}[split]
+    endings = ".tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.xz .txz .zip".split()
+    return [stem + ending for stem in (*stems, "mnist_png", "Mnist_PNG") for ending in endings]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_form_is_found(tmp_path, split):
+    assert find_data(tmp_path, split) is find_data(tmp_path / "nowhere", split) is None
+    for name in names_of(split):
+        (tmp_path / name).touch()
+        assert find_data(tmp_path, split) == tmp_path / name
+        assert (find_data(tmp_path, "test" if split == "train" else "train") is None) != (
+            name.lower().startswith("mnist_png")
+        )
+        (tmp_path / name).unlink()
+    for name in (split, f"{split}ing".replace("training", "training"), "mnist_png"):
+        (tmp_path / name).mkdir()
+        assert find_data(tmp_path, split) == tmp_path / name
+        (tmp_path / name).rmdir()
+
+
+@pytest.mark.parametrize("second", ["train.tar.gz", "train.zip", "train", "mnist_png.zip"])
+def test_two_things_that_could_be_meant_are_refused(tmp_path, second):
     (tmp_path / "train.tar").touch()
-    assert find_tarball(tmp_path, "train") == tmp_path / "train.tar"
-    assert find_tarball(tmp_path, "test") is None
-    (tmp_path / "test.tar").mkdir()
-    with pytest.raises(DataError, match="not a file"):
-        find_tarball(tmp_path, "test")
+    path = tmp_path / second
+    path.touch() if path.suffix else path.mkdir()
+    with pytest.raises(DataError, match="could both be meant; move one of them away") as error:
+        find_data(tmp_path, "train")
+    assert "train.tar and " in str(error.value) or " and train.tar " in str(error.value)
+    assert second in str(error.value)
+
+
+def test_what_has_the_name_but_not_the_kind_is_refused(tmp_path):
+    (tmp_path / "train.tar").mkdir()
+    (tmp_path / "test").touch()
+    with pytest.raises(DataError, match="train.tar: not a file"):
+        find_data(tmp_path, "train")
+    with pytest.raises(DataError, match="test: not a folder"):
+        find_data(tmp_path, "test")
+    (tmp_path / "train.tar").rmdir()
+    try:
+        (tmp_path / "train.tar").symlink_to(tmp_path / "nowhere")
+    except OSError:
+        pytest.skip("this system makes no links")
+    with pytest.raises(DataError, match="train.tar: not a file"):
+        find_data(tmp_path, "train")
+
+
+def test_other_names_are_not_found(tmp_path):
+    for name in ("train.cache.npz", "train.rar", "trains.tar", "train.tar.old", "generated", "x"):
+        (tmp_path / name).touch()
+    assert find_data(tmp_path, "train") is None

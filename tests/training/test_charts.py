@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from training import charts
+from training import charts, plotting
 
 # Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
 pytestmark = pytest.mark.filterwarnings(
@@ -165,15 +166,78 @@ def test_the_order_of_the_results_changes_neither_colours_nor_legend():
     assert look(RESULTS) == look(dict(reversed(RESULTS.items())))
 
 
+# ---- comparison
+
+
+def test_a_comparison_has_one_colour_for_each_experiment_in_both_panels():
+    figure = charts.comparison_figure(RESULTS)
+    loss, accuracy = figure.axes
+    assert [points(line)[-1, 1] for line in accuracy.lines] == pytest.approx([98.8, 95.6, 99.62])
+    assert [len(points(line)) for line in loss.lines] == [5, 5, 60]
+    colors = [line.get_color() for line in loss.lines]
+    assert len(set(colors)) == 3 and colors == [line.get_color() for line in accuracy.lines]
+    (legend,) = figure.legends
+    words = [text.get_text().strip() for text in legend.get_texts()]
+    assert words == ["lenet5, 3 seeds", "mlp, 2 seeds", "best, 2 seeds"]
+
+
+def test_several_seeds_have_a_band_and_one_seed_has_none():
+    figure = charts.comparison_figure({"one": runs(0.98), "three": runs(0.95, 0.96, 0.98)})
+    (band,) = figure.axes[1].collections
+    heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
+    assert heights.max() == pytest.approx(98) and "band" in figure.get_supxlabel()
+    assert charts.comparison_figure({"one": runs(0.98)}).get_supxlabel() == ""
+
+
+def test_a_run_of_one_epoch_is_a_dot_beside_one_of_many():
+    figure = charts.comparison_figure({"fast": runs(0.98, epochs=1), "best": runs(0.99, epochs=60)})
+    assert [line.get_marker() for line in figure.axes[0].lines] == ["o", "None"]
+
+
+@pytest.mark.parametrize("evaluated", ["test", "validation"])
+def test_a_comparison_names_the_images_that_were_tested(evaluated):
+    figure = charts.comparison_figure(RESULTS, evaluated, ["of different images"])
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels == [f"{evaluated} cross-entropy loss", f"{evaluated} accuracy (%)"]
+    assert "of different images" in figure.get_supxlabel()
+
+
+def test_forty_experiments_with_long_and_odd_names_are_in_the_legend(tmp_path):
+    names = [f"_数字${number}" + "_long" * 20 for number in range(40)]
+    results = {name: runs(0.9 + number / 1000) for number, name in enumerate(names)}
+    charts.comparison(tmp_path / "comparison.png", results)
+    Image.open(tmp_path / "comparison.png").verify()
+    figure = charts.comparison_figure(results)
+    legend = figure.legends[0]
+    assert len(legend.get_texts()) == 40
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 40
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    with plotting.own_settings():  # as in `save`: the font lacks some letters
+        figure.draw(renderer)
+        left, bottom, right, top = legend.get_window_extent(renderer).extents
+    width, height = figure.get_size_inches() * figure.dpi
+    assert left >= 0 and bottom >= 0 and right <= width and top <= height
+
+
+def test_a_run_that_diverged_does_not_hide_the_others():
+    results = {"good": runs(0.98), "bad": runs(0.1)}
+    results["bad"][0][1]["test_loss"] = 1e6
+    assert charts.comparison_figure(results).axes[0].get_yscale() == "log"
+
+
+# ---- all of them
+
+
 def test_pictures_are_the_same_bytes_under_every_hash_seed(tmp_path):
     child = """
 import sys
 sys.path[:0] = sys.argv[1:3]
-from training import charts
+from training import charts, plotting
 from test_charts import PUBLISHED, RESULTS
 print(*RESULTS.keys() & {"lenet5", "mlp"})
 charts.errors("comparison.png", "MNIST", RESULTS, PUBLISHED)
 charts.models("models.png", "MNIST", RESULTS)
+charts.comparison("comparison_of_runs.png", RESULTS)
 if "matplotlib.pyplot" in sys.modules:
     sys.exit("pyplot was imported")
 """
@@ -191,5 +255,5 @@ if "matplotlib.pyplot" in sys.modules:
         assert done.returncode == 0, done.stderr
         orders.append(done.stdout)
     assert orders[0] != orders[1], "these seeds order a set alike: choose others"
-    for name in ("comparison.png", "models.png"):
+    for name in ("comparison.png", "models.png", "comparison_of_runs.png"):
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()

@@ -33,7 +33,7 @@ def content(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("run"))
         data = MNIST(write_data(tmp_path_factory.mktemp("data"), 130, 20))
         config = Config.from_dict({"model": "mlp", "hidden": 2, "epochs": 2, "name": "x"})
-        main.fit(config, data, data, torch.device("cpu"), report=Report(quiet=True))
+        main.fit(config, data, data, report=Report(quiet=True))
         return (checkpoint.RUNS / "x" / "checkpoint.pt").read_bytes()
 
 
@@ -193,7 +193,6 @@ def test_other_kinds_of_files_are_refused(tmp_path):
 CHANGES = {  # of a sound checkpoint, as it is on disk
     "a list": lambda state: [1, 2],
     "one key less": lambda state: state.pop("scheduler") and None,
-    "one key more": lambda state: state.update(more=1),
     "an unknown model": lambda state: state["config"].update(model="vgg"),
     "another model": lambda state: state["config"].update(model="lenet5"),
     "another width": lambda state: state["config"].update(hidden=3),
@@ -201,16 +200,11 @@ CHANGES = {  # of a sound checkpoint, as it is on disk
     "no width": lambda state: state["config"].pop("hidden") and None,
     "a weight less": lambda state: state["model"].popitem() and None,
     "a weight more": lambda state: state["model"].update(more=torch.zeros(1)),
-    "another type": lambda state: first(state["model"], torch.Tensor.double),
     "nan": lambda state: first(state["model"], lambda weight: weight * torch.nan),
     "not a tensor": lambda state: first(state["model"], lambda weight: 3),
     "momentum nan": lambda state: first(
         state["optimizer"]["state"][0], lambda momentum: momentum * torch.nan
     ),
-    "momentum of another shape": lambda state: first(
-        state["optimizer"]["state"][0], lambda momentum: momentum[:1]
-    ),
-    "momentum of some": lambda state: state["optimizer"]["state"].popitem() and None,
     "an epoch more": lambda state: state.update(epoch=3),
     "a history less": lambda state: state["history"].pop() and None,
     "a loss of inf": lambda state: state["history"][0].update(test_loss=float("inf")),
@@ -231,19 +225,48 @@ def first(dictionary, change):
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_sound_file_with_other_contents_is_refused(what, path, state):
+    """When it is read, or when its network is built from it."""
     changed = plain(state)
     torch.save(CHANGES[what](changed) or changed, path)
-    refusal(path)
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.network(checkpoint.load(path))
+    assert ";" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_else_a_student_keeps_in_it_stays(path, state):
+    changed = plain(state) | {"notes": "mine", "ema": {"layers.1.weight": torch.ones(2)}}
+    for row in changed["history"]:
+        row["f1"] = 0.5
+    torch.save(changed, path)
+    loaded = checkpoint.load(path)
+    assert loaded["notes"] == "mine" and loaded["history"][1]["f1"] == 0.5
+    assert torch.equal(loaded["ema"]["layers.1.weight"], torch.ones(2))
+    checkpoint.network(loaded)
+
+
+def test_weights_saved_by_hand_are_of_the_network_that_they_fit(path):
+    for name, kind in MODELS.items():
+        weights = kind().state_dict()
+        torch.save(weights, path)
+        saved = checkpoint.load(path)
+        assert saved["config"].model == name and saved["history"] == []
+        assert same(checkpoint.network(saved).state_dict(), weights)
+    torch.save({"fc.weight": torch.ones(3)}, path)
+    assert "fit none of the networks lenet5, mlp" in refusal(path)
+
+
+def test_a_folder_means_the_checkpoint_in_it(path, state):
+    assert same(checkpoint.load(path.parent), state)
 
 
 def test_what_the_optimizer_cannot_take_is_refused_in_one_line(state):
-    for name, broken in (("optimizer", {"state": {}, "param_groups": []}), ("scheduler", {})):
+    for name, broken in (("optimizer", {"state": {}, "param_groups": []}), ("scheduler", 3)):
         config = state["config"]
         model = MODELS[config.model](**config.network)
         optimizer = torch.optim.SGD(model.parameters())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1)
         parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-        with pytest.raises(CheckpointError, match="does not fit"):
+        with pytest.raises(CheckpointError, match=f"its {name} is not the {name} of this program"):
             checkpoint.restore(state | {name: broken}, **parts)
         checkpoint.restore(state, **parts)
 
@@ -265,7 +288,7 @@ def test_a_file_that_claims_a_huge_network_allocates_nothing(width, path, state,
 def test_the_widest_mlp_of_the_command_line_can_be_loaded(tmp_path):
     """Weights and momenta of the largest --hidden stay within what a reader accepts."""
     model = MODELS["mlp"](hidden=10_000)
-    assert 2 * sum(weight.nbytes for weight in model.parameters()) < 0.99 * checkpoint.MAX_BYTES
+    assert 3 * sum(weight.nbytes for weight in model.parameters()) < checkpoint.MAX_BYTES  # Adam's
     with pytest.raises(ConfigError):
         Config.from_dict({"model": "mlp", "hidden": 10_001})
 

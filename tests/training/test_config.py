@@ -140,6 +140,66 @@ def test_labels_are_not_compared():
     assert dataclasses.replace(Config(), seed=1) != Config()
 
 
+@pytest.mark.parametrize("name", ["a", "größe_数字", "lenet5_lr0.01+x=2", "x" * 180, "数" * 60])
+def test_a_name_is_one_folder_on_every_system(name):
+    assert configured("--name", name).name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "a/b", "a\\b", "a b", "a.", "con", "CON.x", "lpt1", "x" * 181, "数" * 61],
+)
+def test_a_name_that_some_system_cannot_have_is_refused(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        configured(f"--name={name}")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("error: argument --name: ")
+
+
+def test_a_name_of_the_greatest_length_leaves_room_for_what_is_made_of_it(tmp_path):
+    longest = f".{'数' * 60}_seed4294967295_runs10000_confusion.png.4194304.tmp"
+    (tmp_path / longest).write_text("")
+
+
+def test_seeds_beyond_the_range_are_refused_before_anything_starts(capsys):
+    with pytest.raises(SystemExit):
+        configured("--runs", "3", "--seed", "4294967295")
+    assert "argument --seed: 4294967297 is not a whole number from 0 to" in capsys.readouterr().err
+
+
+def test_a_comma_in_a_number_is_answered_with_the_point(capsys):
+    with pytest.raises(SystemExit):
+        configured("--lr", "0,01")
+    assert "'0,01' is not a number above 0; write 0.01" in capsys.readouterr().err
+
+
+def test_the_device_is_never_mps_unless_it_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert config.pick_device("auto").type == "cpu"
+    assert capsys.readouterr().err == ""
+    assert config.pick_device("mps").type == "mps"
+    assert "not tested" in capsys.readouterr().err
+
+
+def test_a_gpu_without_kernels_is_passed_over_with_a_word(monkeypatch, capsys):
+    def fail(*arguments, **named):
+        raise RuntimeError("CUDA error: no kernel image is available\nfor execution")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "ones", fail)
+    assert config.pick_device("auto").type == "cpu"
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no kernel image" in error and "on the CPU" in error
+    assert config.pick_device("cuda").type == "cuda"
+
+
+def test_data_that_are_not_mnist_are_in_name_and_title():
+    fashion = dataclasses.replace(configured(), data="fashion")
+    assert run_name(fashion) == "lenet5_fashion"
+    assert title(fashion)[0] == "LeNet-5 on fashion, not MNIST"
+
+
 class Wide(torch.nn.Module):
     """A network as a student adds it: one class, and one line in MODELS."""
 
@@ -181,7 +241,7 @@ def test_a_recipe_that_sets_what_a_network_lacks_is_one_line(wide, capsys):
 def test_the_accuracies_in_the_help_are_those_of_the_results(monkeypatch, tmp_path, capsys):
     reached = config.recipe_accuracies()
     assert set(RECIPES) <= set(reached)
-    results = config.RESULTS.read_text(encoding="utf-8")
+    results = config.RESULTS.with_suffix(".md").read_text(encoding="utf-8")
     assert all(f"| {accuracy} |" in results for accuracy in reached.values())
     monkeypatch.setattr(config, "RESULTS", tmp_path / "not there.md")
     with pytest.raises(SystemExit) as stopped:

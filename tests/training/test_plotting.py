@@ -1,6 +1,9 @@
 """The pictures of a run, read back from their figures; hardly a pixel is compared."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -20,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
     "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
 )
 
+ROOT = Path(plotting.__file__).parents[1]
 TITLE = ("LeNet-5 on MNIST", "5 epochs of batches of 64, seed 0")
 
 
@@ -152,6 +156,92 @@ def test_a_huge_loss_does_not_hide_the_others():
     assert usual.get_yscale() == "linear"
 
 
+# ---- points inside an epoch
+
+
+def with_points(rows, first_loss=2.3, each=50):
+    """A history with points that fall from a high loss to that of the epoch, in each epoch."""
+    for row in rows:
+        start = first_loss if row is rows[0] else 1.2 * row["train_loss"]
+        losses = np.geomspace(start, row["train_loss"], each)
+        row["points"] = [
+            [row["epoch"] - 1 + (step + 1) / each, loss, 1 / (1 + loss)]
+            for step, loss in enumerate(losses.tolist())
+        ]
+    return rows
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_points_are_a_thin_line_behind_the_dots_and_the_axis_begins_at_0(epochs):
+    run = with_points(history(epochs))
+    figure = plotting.curves_figure(TITLE, [run], "test")
+    for axes, column, scale in zip(figure.axes, (1, 2), (1, 100), strict=True):
+        train, test, thin = axes.lines
+        every = np.array([point for row in run for point in row["points"]])
+        np.testing.assert_allclose(points(thin), every[:, [0, column]] * [1, scale])
+        assert len(points(train)) == len(points(test)) == epochs
+        assert thin.get_color() == train.get_color()
+        assert thin.get_linewidth() < train.get_linewidth()
+        assert thin.get_zorder() < min(train.get_zorder(), test.get_zorder())
+        left, right = axes.get_xlim()
+        assert left == 0 and epochs < right < 1.1 * epochs
+        assert min(in_view(axes)) == 0 and max(in_view(axes)) == epochs
+    assert legend(figure.axes[0]) == ["training", "test", "training, within an epoch"]
+    assert "thin line: averages over about a fiftieth of an epoch" in figure.get_supxlabel()
+
+
+def in_view(axes):
+    low, high = axes.get_xlim()
+    return [tick for tick in axes.get_xticks() if low <= tick <= high]
+
+
+def test_one_epoch_with_points_has_ticks_within_it_and_more_epochs_have_none():
+    one = plotting.curves_figure(TITLE, [with_points(history(1))], "test").axes[0]
+    assert 3 <= len(in_view(one)) <= 6
+    five = plotting.curves_figure(TITLE, [with_points(history(5))], "test").axes[0]
+    assert in_view(five) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 60])
+def test_the_first_points_do_not_press_the_others_onto_the_axis(epochs):
+    run = with_points(history(epochs))
+    late = [p for row in run for p in row["points"] if p[0] > epochs / 10]
+    loss, accuracy = plotting.curves_figure(TITLE, [run], "test").axes
+    for axes, column, scale in ((loss, 1, 1), (accuracy, 2, 100)):
+        part = ("loss", "accuracy")[column - 1]
+        values = [scale * row[f"{which}_{part}"] for row in run for which in ("train", "test")]
+        values += [scale * point[column] for point in late]
+        low, high = axes.get_ylim()
+        assert axes.get_yscale() == "linear"
+        assert low < min(values) and max(values) < high  # every dot, and nearly every point
+        assert max(values) - min(values) > 0.85 * (high - low)  # and hardly anything else
+    if epochs > 1:
+        assert loss.get_ylim()[1] < 1 < run[0]["points"][0][1]
+
+
+def test_a_run_that_diverged_for_a_while_has_a_logarithmic_axis_that_holds_all_points():
+    run = with_points(history(5), first_loss=1e6)
+    run[0]["train_loss"] = 1e5
+    loss, accuracy = plotting.curves_figure(TITLE, [run], "test").axes
+    assert loss.get_yscale() == "log" and loss.get_ylim()[1] > 1e6
+    assert accuracy.get_yscale() == "linear"
+
+
+def test_epochs_without_points_are_a_gap():
+    run = history(2) + with_points(history(5))[2:]
+    thin = plotting.curves_figure(TITLE, [run], "test").axes[0].lines[2]
+    drawn = points(thin)
+    assert np.isnan(drawn[:2]).all() and not np.isnan(drawn[2:]).any()
+    assert drawn[2, 0] == pytest.approx(2.02) and drawn[-1, 0] == 5
+
+
+def test_several_seeds_have_no_points():
+    runs = [with_points(history(5)), with_points(history(5))]
+    figure = plotting.curves_figure(TITLE, runs, "test")
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+    assert "thin line" not in figure.get_supxlabel() and figure.axes[0].get_xlim()[0] > 0
+
+
 SHAPES = {
     "5 epochs": [history(5)],
     "1 epoch": [history(1)],
@@ -163,6 +253,11 @@ SHAPES = {
     "growing losses": [history(5, last_loss=0.9, first_loss=0.1)],
     "diverging scales": [history(5, first_loss=1e5)],
     "still diverged": [history(5, last_loss=1e9, first_loss=1e4)],
+    "1 epoch with points": [with_points(history(1))],
+    "5 epochs with points": [with_points(history(5))],
+    "60 epochs with points": [with_points(history(60))],
+    "equal values with points": [with_points(history(1, last_loss=2.3, first_loss=2.3, gap=0))],
+    "diverged with points": [with_points(history(5, first_loss=1e5), first_loss=1e6)],
 }
 
 
@@ -375,6 +470,70 @@ def test_a_long_heading_stays_in_the_picture():
     figure = plotting.confusion_figure((heading, ""), *answers())
     (box,) = boxes(figure, [text for text in figure.texts if text.get_text() == heading])
     assert box[0] >= 0 and box[2] <= figure.get_size_inches()[0] * figure.dpi
+
+
+CHILD = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+before = dict(os.environ)
+from training import charts, plotting
+row = {"train_loss": 0.1, "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": 0.9}
+plotting.curves("curves.png", ("数字 $", "种子"), [[row, row]], "test")
+charts.comparison("comparison.png", {"数字": {0: [row]}, "_a": {0: [row], 1: [row]}})
+assert dict(os.environ) == before
+assert "matplotlib.pyplot" not in sys.modules
+print("backend", plotting.matplotlib.rcParams._get("backend"))
+"""
+
+
+def drawn_by_a_child(folder, backend=None, rc=""):
+    """Draw in a process whose warnings are errors; gives what it printed, and the pictures."""
+    (folder / "matplotlibrc").write_text(rc)
+    settings = {"MPLBACKEND": backend} if backend is not None else {}
+    others = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CHILD, str(ROOT)],
+        cwd=folder,
+        env=others | settings | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return done.stdout, [path.read_bytes() for path in sorted(folder.glob("*.png"))]
+
+
+@pytest.mark.parametrize(
+    "backend", ["module://matplotlib_inline.backend_inline", "module://nonsense", "nonsense", ""]
+)
+def test_pictures_need_no_backend(backend, tmp_path):
+    usual, strange = tmp_path / "usual", tmp_path / "strange"
+    usual.mkdir()
+    strange.mkdir()
+    _, expected = drawn_by_a_child(usual)
+    _, drawn = drawn_by_a_child(strange, backend)
+    assert len(drawn) == 2 and drawn == expected
+
+
+def test_pictures_are_the_same_whatever_a_matplotlibrc_says(tmp_path):
+    usual, strange = tmp_path / "usual", tmp_path / "strange"
+    usual.mkdir()
+    strange.mkdir()
+    rc = "text.usetex: True\nfigure.figsize: 1, 1\nsavefig.bbox: tight\nfont.size: 40\n"
+    _, expected = drawn_by_a_child(usual)
+    _, drawn = drawn_by_a_child(strange, rc=rc)
+    assert len(drawn) == 2 and drawn == expected
+
+
+def test_a_backend_that_exists_stays_chosen_for_a_persons_own_figures(tmp_path):
+    printed, _ = drawn_by_a_child(tmp_path, "svg")
+    assert printed == "backend svg\n"
+
+
+def test_a_persons_own_settings_are_theirs_again_afterwards(tmp_path):
+    with matplotlib.rc_context({"font.size": 33}):
+        plotting.curves(tmp_path / "curves.png", TITLE, [history(5)])
+        assert matplotlib.rcParams["font.size"] == 33
 
 
 def test_fonts_need_no_network(monkeypatch, tmp_path):

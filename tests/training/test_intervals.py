@@ -1,0 +1,56 @@
+"""Intervals are those of the textbooks; a verdict tells a difference from noise."""
+
+import pytest
+
+from training import intervals
+
+
+def test_interval_is_students():
+    """Against the textbook: differences 1, 2, 3, 4 have mean 2.5 and 3.182 * 1.291 / 2."""
+    mean, low, high = intervals.interval([1.0, 2.0, 3.0, 4.0])
+    assert mean == 2.5
+    assert high - mean == pytest.approx(3.182446 * 1.2909944 / 2, rel=1e-6)
+    assert mean - low == pytest.approx(high - mean)
+
+
+def test_equal_differences_have_an_interval_of_one_point():
+    assert intervals.interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (0.02, "More than noise: better."),
+        (-0.02, "More than noise: worse."),
+        (0.0, "The interval holds 0: this may be nothing but noise."),
+    ],
+)
+def test_verdict_tells_a_difference_from_noise(gain, words):
+    def histories(shift, wobble):
+        return {s: [{"test_accuracy": 0.9 + shift + wobble * (-1) ** s}] for s in range(6)}
+
+    line = intervals.verdict(histories(gain, 0.001), histories(0.0, 0.002))
+    assert line.startswith(f"{100 * gain:+.2f} points of test accuracy (95 % interval ")
+    assert line.endswith(words) and "6 seeds, paired" in line
+
+
+def test_verdict_pairs_the_common_seeds_alone():
+    one = {seed: [{"test_accuracy": 0.9 + seed / 100}] for seed in range(5)}
+    other = {seed: [{"test_accuracy": 0.89 + seed / 100}] for seed in (4, 3, 17)}
+    assert "+1.00 points" in intervals.verdict(one, other)
+    assert "2 seeds, paired" in intervals.verdict(one, other)
+    assert intervals.verdict(one, {0: one[0]}) == "not enough seeds are finished."
+
+
+# ---- a checkpoint that is tested
+
+
+@pytest.mark.parametrize(("right", "number"), [(9965, 10000), (0, 30), (30, 30), (1, 2)])
+def test_an_accuracys_interval_is_wilsons(right, number):
+    """Against the formula."""
+    z, share = 1.959964, right / number
+    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    half = z / (1 + z**2 / number)
+    half *= (share * (1 - share) / number + z**2 / (4 * number**2)) ** 0.5
+    low, high = intervals.accuracy_interval(share, number)
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-6)

@@ -1,0 +1,53 @@
+"""How sure a result is: deviations, and intervals for a difference and for an accuracy."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+
+def mean_and_deviation(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation of the seeds as text; one seed has no deviation."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of paired differences, and the ends of its 95 % interval (Student's t)."""
+    from scipy import stats  # here, because it takes half a second to import
+
+    mean, error = statistics.mean(differences), stats.sem(differences)
+    if error == 0:
+        return mean, mean, mean
+    low, high = stats.t.interval(0.95, len(differences) - 1, loc=mean, scale=error)
+    return mean, low, high
+
+
+def verdict(
+    one: Mapping[int, list[dict]], other: Mapping[int, list[dict]], tested_on: str = "test"
+) -> str:
+    """Whether one experiment differs from another by more than the noise between seeds.
+
+    Both are {seed: history}; their common seeds are compared in pairs.
+    """
+    seeds = sorted(one.keys() & other.keys())
+    if len(seeds) < 2:
+        return "not enough seeds are finished."
+    accuracies = [
+        [100 * histories[seed][-1]["test_accuracy"] for seed in seeds] for histories in (one, other)
+    ]
+    mean, low, high = interval([a - b for a, b in zip(*accuracies, strict=True)])
+    difference = (
+        f"{mean:+.2f} points of {tested_on} accuracy (95 % interval {low:+.2f} to {high:+.2f}; "
+        f"{len(seeds)} seeds, paired)"
+    )
+    if low <= 0 <= high:
+        return f"{difference}. The interval holds 0: this may be nothing but noise."
+    return f"{difference}. More than noise: {'better' if mean > 0 else 'worse'}."
+
+
+def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy (a fraction) that was measured on so many images."""
+    from scipy import stats  # here, because it takes half a second to import
+
+    test = stats.binomtest(round(accuracy * images), images)
+    low, high = test.proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
