@@ -99,6 +99,8 @@ class MNIST(torch.utils.data.Dataset):
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:
     """Pixels (uint8, ... x 28 x 28) as the networks take them (float32, ... x 1 x 28 x 28)."""
+    if pixels.device.type == "mps":
+        pixels = pixels.float()  # some versions of torch abort where bytes are added there
     # One operation makes one temporary: (pixel / 255 - MEAN) / STD = BLACK + pixel / (255 STD).
     return torch.add(idx.BLACK, pixels.unsqueeze(-3), alpha=1 / (255 * idx.STD))
 

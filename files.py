@@ -11,6 +11,7 @@ from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT}  # the disk, or this user's share of it
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.5, 0.75)  # seconds, two in all
+DAY = 24 * 60 * 60  # seconds
 
 
 class UserError(Exception):
@@ -122,3 +123,29 @@ def _name(error: OSError, temporary: Path, path: str | Path) -> None:
     if error.filename is None or str(error.filename) == str(temporary):
         error.filename = str(path)
         error.filename2 = None
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files of `name` in a folder that killed processes left there.
+
+    Files of living processes stay, unless they are older than a day: then another process has got
+    the number of the killed one.
+    """
+    for leftover in folder.glob(f".{name}.*.tmp"):
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            old = leftover.stat().st_mtime < time.time() - DAY
+            if old or not _is_alive(int(leftover.name.split(".")[-2])):
+                leftover.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process of this number may be running."""
+    if os.name != "posix":
+        return False  # the question would end the process; but Windows keeps files that are open
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True

@@ -82,6 +82,8 @@ def fit(
 
     It runs on the device of the datasets. Errors: UserError.
     """
+    if not config.digests:
+        config = data.identify(config, [train_set, test_set])
     config, report, device = named(config), report or Report(), train_set.data.device
     saved = distributed.broadcast(lambda: folder.start(config, device, resume, overwrite))
     seeding.seed_weights(config.seed)

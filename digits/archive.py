@@ -209,7 +209,9 @@ def _tar_members(file: BinaryIO | gzip.GzipFile | io.BufferedReader) -> Iterator
             yield Member(name, parts, own_name, read, problem)
         end = tar.offset
     read = reader.position - end  # tarfile has looked at the block that is no header any more
-    rest = reader.block[-read:] if read else b""
+    if read != len(reader.block):
+        raise DataError("damaged: its last header is not whole")
+    rest = reader.block
     rest += reader.content(MAX_END_BYTES + 1)  # at the end of its data, gzip compares its checksum
     if rest.count(0) != len(rest):
         raise DataError(f"damaged: what follows byte {end:,} is not part of a tar archive")

@@ -1,11 +1,9 @@
 """Keeps decoded images as arrays in the data folder, so that later starts need not decode PNGs."""
 
-import contextlib
 import hashlib
 import io
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +12,9 @@ import torch
 from digits import idx
 from digits.archive import members
 from digits.tarball import holds_both, is_litter, read_tarball
-from files import DataError, write_whole
+from files import DataError, remove_leftovers, write_whole
 
 CACHE_VERSION = 1  # is part of each cache's key: a new version makes older caches stale
-DAY = 24 * 60 * 60  # seconds
 
 
 def sha256(path: str | Path) -> str:
@@ -53,7 +50,7 @@ def read_cached(path: Path, split: str = "train") -> tuple[torch.Tensor, torch.T
     content = sha256(path)
     key = f"{CACHE_VERSION} {content}" + (f" {part}" if part else "")
     cache = path.with_name(f"{part or path.name.split('.')[0]}.cache.npz")
-    remove_leftovers(cache)
+    remove_leftovers(cache.parent, cache.name)
     if cache.is_file():
         try:
             with np.load(cache, allow_pickle=False) as arrays:
@@ -77,29 +74,3 @@ def read_cached(path: Path, split: str = "train") -> tuple[torch.Tensor, torch.T
     except OSError as error:
         print(f"warning: {cache}: {error.strerror}; continuing without a cache", file=sys.stderr)
     return images, labels
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of `path` that processes left which were killed while writing.
-
-    Files of living processes stay, unless they are older than a day: then another process has got
-    the number of the killed one.
-    """
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        with contextlib.suppress(OSError, ValueError, OverflowError):
-            old = leftover.stat().st_mtime < time.time() - DAY
-            if old or not _is_alive(int(leftover.name.split(".")[-2])):
-                leftover.unlink()
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a process of this number may be running."""
-    if os.name != "posix":
-        return False  # the question would end the process; but Windows keeps files that are open
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is somebody else's
-        return True
-    return True

@@ -111,9 +111,9 @@ def _read_images(path: Path, split: str | None) -> list[LabelledImage]:
     if not images:
         raise WrongFormat(f"it holds no images{f' of the {split} split' if split else ''}")
     if litter:
-        example = min(litter)
-        what = f"{litter.total():,} files that are no images are passed over"
-        print(f"note: {path}: {what} ({example!r}, for example)", file=sys.stderr)
+        count, example = litter.total(), min(litter)
+        files = f"{count:,} file{'s' * (count > 1)} such as {example!r}"
+        print(f"note: {path}: passed over {files}", file=sys.stderr)
     return images
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import pickle
 import shutil
@@ -424,15 +425,19 @@ def test_genuine_mnist_agrees_with_an_independent_decoder(genuine):
 
 def test_genuine_mnist_with_labels_as_folders_has_the_published_digests(genuine, tmp_path):
     """As in the widespread mnist_png.tar.gz: one file, a folder for each split and each label."""
+    files = {}
+    for split, folder in (("train", "training"), ("test", "testing")):
+        with tarfile.open(find_data(genuine, split)) as tar:
+            for info in tar:
+                if info.isfile() and not Path(info.name).name.startswith("."):
+                    number, label = Path(info.name).stem.split("_")
+                    name = f"mnist_png/{folder}/{label}/{int(number)}.png"
+                    files[name] = tar.extractfile(info).read()
     with tarfile.open(tmp_path / "mnist_png.tar.gz", "w:gz", compresslevel=1) as repacked:
-        for split, folder in (("train", "training"), ("test", "testing")):
-            with tarfile.open(find_data(genuine, split)) as tar:
-                for info in sorted(tar, key=lambda info: Path(info.name).name[::-1]):
-                    if info.isfile() and not Path(info.name).name.startswith("."):
-                        number, label = Path(info.name).stem.split("_")
-                        moved = tarfile.TarInfo(f"mnist_png/{folder}/{label}/{int(number)}.png")
-                        moved.size = info.size
-                        repacked.addfile(moved, tar.extractfile(info))
+        for name in sorted(files, key=lambda name: name[::-1]):
+            info = tarfile.TarInfo(name)
+            info.size = len(files[name])
+            repacked.addfile(info, io.BytesIO(files[name]))
     train, test = MNIST(tmp_path), MNIST(tmp_path, train=False)
     assert train.published and test.published
     assert train.path == test.path == tmp_path / "mnist_png.tar.gz"

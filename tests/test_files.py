@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_a_folder_that_takes_no_files_is_named(tmp_path, monkeypatch):
         attempts.append(arguments)
         raise PermissionError(errno.EACCES, "Access is denied", str(arguments[0]))
 
-    monkeypatch.setattr("io.open", denied)
+    monkeypatch.setattr(Path, "write_bytes", denied)
     with pytest.raises(PermissionError) as caught:
         files.check_writable(tmp_path)
     assert caught.value.filename == str(tmp_path)

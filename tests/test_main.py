@@ -113,7 +113,7 @@ def test_weight_decay_shrinks_the_weights(command):
 
 def test_a_run_leaves_what_the_readme_says(command, data, capsys):
     assert command("--epochs", "2", "--dropout", "0.2") == 0
-    name = "lenet5_epochs2_dropout0.2"
+    name = f"lenet5_epochs2_dropout0.2_{data.name}"  # it is not the published MNIST
     out = capsys.readouterr().out
     rows = list(csv.DictReader(Path("runs", name, "metrics.csv").read_text().splitlines()))
     assert list(rows[0]) == [*checkpoint.METRICS, "evaluated_on"]
@@ -144,14 +144,14 @@ def test_one_command_gives_one_result(command):
     assert metrics("a") == metrics("b") != metrics("c")
 
 
-def test_runs_are_the_single_runs_and_their_mean(command, capsys):
+def test_runs_are_the_single_runs_and_their_mean(command, data, capsys):
     assert command("--model", "mlp", "--epochs", "1", "--runs", "3") == 0
-    together = [metrics(f"mlp_epochs1{seed}") for seed in ("", "_seed1", "_seed2")]
+    together = [metrics(f"mlp_epochs1{seed}_{data.name}") for seed in ("", "_seed1", "_seed2")]
     line = capsys.readouterr().out.splitlines()[-1]
     mean = sum(100 * float(rows[0]["test_accuracy"]) for rows in together) / 3
     assert f"{mean:.2f} ±" in line
     assert "3 seeds" in line
-    assert Path("plots/mlp_epochs1_runs3_curves.png").exists()
+    assert Path(f"plots/mlp_epochs1_{data.name}_runs3_curves.png").exists()
     assert command("--model", "mlp", "--epochs", "1", "--seed", "2", "--name", "alone") == 0
     assert metrics("alone") == together[2]
 

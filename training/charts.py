@@ -33,6 +33,7 @@ from training.plotting import (
 )
 
 Results = Mapping[str, Mapping[int, History]]
+Ways = Mapping[str, Mapping[str, Sequence[float]]]  # {network: {way: seconds}}
 Published = tuple[float, float, float, float]  # train loss, accuracy (%), test loss, accuracy (%)
 
 COLORS = (BLUE, RED, "#228833", "#ee7733", "#aa3377", "#33bbee", "#bbaa00", "#777777")
@@ -206,6 +207,45 @@ def comparison_figure(
     several = any(len(seeds) > 1 for seeds in results.values())
     band = "line: mean of the seeds; band: lowest to highest"
     small_print(figure, band if several else "", *notes)
+    return figure
+
+
+def speed(path: str | Path, ways: Ways) -> None:
+    """Draw how long each way takes to its result into a PNG file; see `speed_figure`."""
+    save(speed_figure(ways), path)
+
+
+@own_settings()
+def speed_figure(ways: Ways) -> Figure:
+    """The whole time of each way of training a network: its repetitions, and their median as a bar.
+
+    `ways` is {network: {way: seconds of each repetition}}; the first way of each is this project.
+    """
+    height = 1.9 + 0.5 * max(len(times) for times in ways.values())
+    figure = titled("Time from the command to the result, 5 epochs", 12, height)
+    panels = np.atleast_1d(figure.subplots(1, len(ways)))
+    for axes, (network, times) in zip(panels, ways.items(), strict=True):
+        for row, seconds in enumerate(times.values()):
+            middle = float(np.median(seconds))
+            axes.barh(row, middle, height=0.5, color="0.8" if row else BLUE, alpha=0.6)
+            axes.plot(seconds, np.full(len(seconds), row), "o", color="black", markersize=4)
+            axes.annotate(
+                f"{middle:.3g} s",
+                (max(seconds), row),
+                xytext=(8, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
+        axes.set_yticks(range(len(times)), [literal(way) for way in times])
+        axes.set_ylim(len(times) - 0.4, -0.6)
+        axes.set_xlim(0, 1.18 * max(map(max, times.values())))  # room for the text
+        axes.set_title(literal(network), fontsize=11)
+        axes.set_xlabel("seconds")
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    small_print(figure, "dot: one repetition; bar and number: their median")
     return figure
 
 

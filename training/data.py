@@ -35,12 +35,7 @@ def load(
         test_set = None if config.val_size else MNIST(root, train=False)
     sets = [train_set] if test_set is None else [train_set, test_set]
     drawn = root == Path(options.data_dir).expanduser() / "generated"
-    name = "mnist" if all(one.published for one in sets) else data_name(root, drawn)
-    config = dataclasses.replace(
-        config,
-        data=distributed.broadcast(lambda: name),  # a folder may have another name elsewhere
-        digests=tuple(digest for one in sets for digest in one.digests),
-    )
+    config = identify(config, sets, drawn)
     if config != distributed.broadcast(lambda: config):
         raise DataError(
             f"{root}: rank {distributed.rank()} has other data or options than rank 0; "
@@ -56,6 +51,17 @@ def load(
             raise ConfigError("val_size", f"there are only {len(train_set):,} training images")
         train_set, test_set = train_set.part(0, split), train_set.part(split, None)
     return config, train_set.to(options.device), test_set.to(options.device)
+
+
+def identify(config: Config, sets: Sequence[MNIST], drawn: bool = False) -> Config:
+    """The configuration with the name and the digests of its data; `drawn`: generated ones."""
+    published = all(one.published for one in sets)
+    name = "mnist" if published else data_name(sets[0].path.parent, drawn)
+    return dataclasses.replace(
+        config,
+        data=distributed.broadcast(lambda: name),  # a folder may have another name elsewhere
+        digests=tuple(digest for one in sets for digest in one.digests),
+    )
 
 
 def load_test_set(options: argparse.Namespace) -> MNIST:

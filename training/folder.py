@@ -16,7 +16,7 @@ from typing import NamedTuple
 import filelock
 import torch
 
-from files import CheckpointError, UserError, check_writable
+from files import CheckpointError, UserError, check_writable, remove_leftovers
 from training import distributed
 from training.checkpoint import FILES, RUNS, load, network, versions
 from training.config import Config
@@ -200,6 +200,7 @@ def preflight(*folders: Path) -> None:
         try:
             existing = folder if folder.exists() else Path()
             check_writable(existing)
+            remove_leftovers(folder)
             free = shutil.disk_usage(existing).free
         except OSError as error:
             why = f"{error.strerror}; make it a folder to write to"

@@ -207,20 +207,20 @@ def entry(name, **fields):
 LINK = {"create_system": 3, "external_attr": (stat.S_IFLNK | 0o777) << 16}
 
 
-@pytest.mark.parametrize(
-    ("bad", "why"),
-    {
-        "leads out": (entry("../9_9.png"), "leads out"),
-        "leads out, Windows": (entry("a\\..\\..\\9_9.png"), "leads out"),
-        "absolute": (entry("/9_9.png"), "leads out"),
-        "drive": (entry("C:/9_9.png"), "leads out"),
-        "litter that leads out": (entry("../.DS_Store"), "leads out"),
-        "link": (entry("9_9.png", **LINK), "not a regular file"),
-        "folder with content": (entry("a/"), "not a regular file"),
-        "bzip2": (entry("9_9.png", compress_type=zipfile.ZIP_BZIP2), "other than deflate"),
-        "lzma": (entry("9_9.png", compress_type=zipfile.ZIP_LZMA), "other than deflate"),
-    }.values(),
-)
+HARMFUL = {
+    "leads out": (entry("../9_9.png"), "leads out"),
+    "leads out, Windows": (entry("a\\..\\..\\9_9.png"), "leads out"),
+    "absolute": (entry("/9_9.png"), "leads out"),
+    "drive": (entry("C:/9_9.png"), "leads out"),
+    "litter that leads out": (entry("../.DS_Store"), "leads out"),
+    "link": (entry("9_9.png", **LINK), "not a regular file"),
+    "folder with content": (entry("a/"), "not a regular file"),
+    "bzip2": (entry("9_9.png", compress_type=zipfile.ZIP_BZIP2), "other than deflate"),
+    "lzma": (entry("9_9.png", compress_type=zipfile.ZIP_LZMA), "other than deflate"),
+}
+
+
+@pytest.mark.parametrize(("bad", "why"), HARMFUL.values(), ids=HARMFUL)
 def test_members_that_could_do_harm_are_refused(tmp_path, bad, why):
     path = tmp_path / "train.zip"
     path.write_bytes(zipped(NUMBERED | {bad: png()}))

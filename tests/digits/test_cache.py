@@ -194,7 +194,9 @@ def test_a_file_with_both_splits_has_a_cache_for_each(tmp_path, monkeypatch, cap
 
 def test_idx_files_are_read_as_they_are(tmp_path):
     path = tmp_path / "train-images-idx3-ubyte"
-    path.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 12, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(IMAGES))
+    path.write_bytes(
+        bytes([0, 0, 8, 3, 0, 0, 0, 12, 0, 0, 0, 28, 0, 0, 0, 28]) + IMAGES.numpy().tobytes()
+    )
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 12]) + bytes(LABELS.tolist()))
     assert_intact(path)

@@ -105,19 +105,19 @@ def test_damage_within_a_packed_file_is_refused_when_it_is_read(tmp_path):
     assert refused > 50
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    {
-        "label 10": ({"labels": np.array([0, 1, 10, 2], np.uint8)}, "label 10, but .* 0 to 9"),
-        "too few labels": ({"labels": np.zeros(3, np.uint8)}, "for 3 labels"),
-        "other size": ({"images": np.zeros((4, 32, 32), np.uint8)}, "4 x 32 x 32 pixels"),
-        "none": ({"images": np.zeros((0, 28, 28), np.uint8), "labels": b""}, "labels.*missing"),
-        "empty": (
-            {"images": np.zeros((0, 28, 28), np.uint8), "labels": np.zeros(0, np.uint8)},
-            "0 x",
-        ),
-    }.values(),
-)
+OTHERS = {
+    "label 10": ({"labels": np.array([0, 1, 10, 2], np.uint8)}, "label 10, but .* 0 to 9"),
+    "too few labels": ({"labels": np.zeros(3, np.uint8)}, "for 3 labels"),
+    "other size": ({"images": np.zeros((4, 32, 32), np.uint8)}, "4 x 32 x 32 pixels"),
+    "none": ({"images": np.zeros((0, 28, 28), np.uint8), "labels": b""}, "labels.*missing"),
+    "empty": (
+        {"images": np.zeros((0, 28, 28), np.uint8), "labels": np.zeros(0, np.uint8)},
+        "0 x",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "why"), OTHERS.values(), ids=OTHERS)
 def test_other_images_and_labels_are_refused(tmp_path, changes, why):
     put(tmp_path, **changes)
     with pytest.raises(DataError, match=why):

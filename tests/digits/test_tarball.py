@@ -237,16 +237,21 @@ def verdict(name, kind):
     if base.lower().startswith(litter) or base.lower() in ("thumbs.db", "desktop.ini"):
         return "skipped"
     number, _, rest = base.partition("_")
-    digits = set("0123456789")
-    image = 1 <= len(number) <= 9 and set(number) <= digits and rest[:1] in digits and rest[:1]
-    return "image" if image and rest[1:] == ".png" and number != "123456789" else "refused"
+    digits, folder = set("0123456789"), parts[-2] if len(parts) > 1 else ""
+    label, ending = rest[:-4], rest[-4:]
+    numbered = 1 <= len(number) <= 9 and set(number) <= digits and label and set(label) <= digits
+    if numbered and ending == ".png":
+        one_label = len(label) == 1 and (folder not in digits or folder == label)
+        return "image" if one_label and number != "123456789" else "refused"
+    in_label_folder = folder in digits and base.endswith(".png")
+    return "image of the other layout" if in_label_folder else "refused"
 
 
 KINDS = (
     [tarfile.REGTYPE] * 20 + [tarfile.DIRTYPE] * 4 + [bytes([kind]) for kind in b"\x001234567DMVZ?"]
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-HARMLESS = ["", "a/", "./", "a/./b//", ".a/", "é/"]
+HARMLESS = ["", "a/", "./", "a/./b//", ".a/", "é/", "7/", "a/5/", "77/"]
 FOLDERS = st.sampled_from(HARMLESS * 3 + ["../", "a/../", "/", "//s/", "C:/", "a\n\\/"])
 NUMBERS = st.sampled_from(
     ["7", "00007", "123456789", "1234567890", "٣", "1_0", "-1", "+1", " 1", ""]
@@ -263,6 +268,8 @@ NAMES = st.one_of(
     ),
     st.builds("{}{}/7_7.png".format, FOLDERS, TEXT),
     st.builds("{}{}".format, FOLDERS, st.sampled_from(LITTER)),
+    st.builds("{}{}/{}.png".format, FOLDERS, st.integers(0, 11), st.integers(0, 10**9) | TEXT),
+    st.builds("{}/{}_{}.png".format, st.integers(0, 3), st.integers(0, 9), st.integers(0, 3)),
     TEXT,
 )
 
@@ -291,11 +298,15 @@ def test_every_name_and_kind_is_read_skipped_or_refused(read):
         if expected == "refused":
             with pytest.raises(DataError):
                 read(tar(GOOD, this))
+        elif expected == "image of the other layout":
+            with pytest.raises(DataError, match="choose one way"):
+                read(tar(GOOD, this))
+            assert len(read(tar(this))[0]) == 1
         else:
             assert len(read(tar(GOOD, this))[0]) == 1 + (expected == "image")
 
     check()
-    assert tried.total() >= 500 and min(tried.values()) >= 25 and len(tried) == 3, tried
+    assert tried.total() >= 500 and min(tried.values()) >= 25 and len(tried) == 4, tried
 
 
 def old_gnu_sparse(extended):
@@ -592,18 +603,18 @@ def test_a_pax_record_cannot_change_a_label_that_is_a_folder(read):
             read(tar(pax("a/5/1.png", png(), path=path)))
 
 
-@pytest.mark.parametrize(
-    ("files", "why"),
-    {
-        "mixture": (["0/1.png", "2_0.png"], "choose one way"),
-        "two labels": (["5/1_6.png"], "its folder says the label 5, its name says 6"),
-        "label 10": (["1_10.png"], "the label 10, but labels are 0 to 9"),
-        "label 25": (["a/25/1.png"], "the label 25, but labels are 0 to 9"),
-        "label 07": (["07/1.png"], "the label 07, but labels are 0 to 9"),
-        "no label": (["five/1.png"], "not named"),
-        "JPEG by name": (["5/1.jpg"], "not named"),
-    }.values(),
-)
+OTHER_NAMES = {
+    "mixture": (["0/1.png", "2_0.png"], "choose one way"),
+    "two labels": (["5/1_6.png"], "its folder says the label 5, its name says 6"),
+    "label 10": (["1_10.png"], "the label 10, but labels are 0 to 9"),
+    "label 25": (["a/25/1.png"], "the label 25, but labels are 0 to 9"),
+    "label 07": (["07/1.png"], "the label 07, but labels are 0 to 9"),
+    "no label": (["five/1.png"], "not named"),
+    "JPEG by name": (["5/1.jpg"], "not named"),
+}
+
+
+@pytest.mark.parametrize(("files", "why"), OTHER_NAMES.values(), ids=OTHER_NAMES)
 def test_other_names_are_refused_with_words_that_say_what_is_wanted(read, files, why):
     with pytest.raises(DataError, match=why) as error:
         read(images_in(files))
@@ -650,7 +661,7 @@ def test_litter_is_passed_over_with_one_line_that_counts_it(read, capsys):
     images, _ = read(tar(*(member(name, b"litter") for name in names), GOOD))
     assert len(images) == 1
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "8 files that are no images are passed over" in told
+    assert told.count("\n") == 1 and "passed over 8 files such as '.DS_Store'" in told
     read(tar(GOOD))
     assert capsys.readouterr().err == ""
 

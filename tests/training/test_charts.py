@@ -242,7 +242,7 @@ if "matplotlib.pyplot" in sys.modules:
     sys.exit("pyplot was imported")
 """
     orders = []
-    for seed in ("0", "1"):
+    for seed in ("0", "1", "3"):
         folder = tmp_path / seed
         folder.mkdir()
         done = subprocess.run(
@@ -254,6 +254,6 @@ if "matplotlib.pyplot" in sys.modules:
         )
         assert done.returncode == 0, done.stderr
         orders.append(done.stdout)
-    assert orders[0] != orders[1], "these seeds order a set alike: choose others"
+    assert len(set(orders)) > 1, "these seeds order a set alike: choose others"
     for name in ("comparison.png", "models.png", "comparison_of_runs.png"):
-        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+        assert len({(tmp_path / seed / name).read_bytes() for seed in ("0", "1", "3")}) == 1
