@@ -24,8 +24,9 @@ from files import Diverged
 from model import build
 from training import checkpoint, data, distributed, folder, seeding
 from training.checkpoint import PLOTS, RUNS
+from training.cli import parse
 from training.compare import compare
-from training.config import Config, named, one_for_each_seed, parse
+from training.config import Config, named, one_for_each_seed
 from training.optim import SGD, highest_rate, learning_rate
 from training.report import Report, Run, tell_evaluation, tell_what_is_safe
 from training.tally import Criterion, Tally

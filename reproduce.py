@@ -31,7 +31,8 @@ from files import CheckpointError, UserError, write_whole
 from model import build
 from training import checkpoint, data, distributed, folder, jobs
 from training.checkpoint import METRICS, PLOTS, RUNS
-from training.config import RESULTS, Config, Number, one_for_each_seed, parse
+from training.cli import RESULTS, parse
+from training.config import Config, Number, one_for_each_seed
 from training.intervals import mean_and_deviation, verdict
 from training.report import Report
 

@@ -1,6 +1,6 @@
 """Measures how long this project takes, beside the usual ways to write the same program.
 
-    python benchmarks/benchmark.py                     # everything, in half an hour
+    python benchmarks/benchmark.py                     # everything, in 26 minutes on 2 quiet cores
     python benchmarks/benchmark.py --only help,resume  # some of it
 
 table.py says what is measured. The file that --json names keeps every value. Stop the benchmark
@@ -252,8 +252,7 @@ def wait(process, command, place):
     found = json.loads(told.splitlines()[0]) if "benchmark." in command else {}
     found["memory"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     for path in place.glob("runs/*/metrics.csv"):
-        with open(path, encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         found["an epoch"] = mean(float(row["seconds"]) for row in rows)
         found["accuracy"] = float(rows[-1]["test_accuracy"])
     return found

@@ -15,7 +15,7 @@ import pytest
 from helpers import ROOT, write_data
 
 from files import UserError
-from training import charts, config
+from training import charts, cli
 
 pytest.importorskip("resource", reason="the benchmark is for Linux and macOS")
 
@@ -159,7 +159,7 @@ def test_every_command_that_is_listed_exists():
         for line in (one.side[1], *(command for command, _ in one.others.values())):
             for command in re.split(" then | beside ", line):
                 if command.startswith("main.py") and "--help" not in command:
-                    config.parse(command.split()[1:], "")
+                    cli.parse(command.split()[1:], "")
                 elif command.startswith("benchmark."):
                     name = command.partition("(")[0].removeprefix("benchmark.")
                     assert callable(getattr(benchmark, name)), command

@@ -16,7 +16,7 @@ from dataset import MNIST
 from digits.tarball import write_tarball
 from model import CustomMLP, LeNet5
 from training import checkpoint, seeding
-from training.config import parse
+from training.cli import parse
 from training.optim import learning_rate
 
 MAIN = Path(main.__file__)

@@ -16,7 +16,7 @@ from helpers import ROOT, write_data
 
 import main
 import reproduce
-from training import checkpoint, config
+from training import checkpoint, cli
 from training.config import RECIPES
 
 
@@ -35,12 +35,12 @@ def test_the_committed_results_are_complete():
     assert set(results) == set(reproduce.EXPERIMENTS)
     for name, experiment in reproduce.EXPERIMENTS.items():
         assert sorted(results[name]) == list(range(experiment.seeds))
-        epochs, _ = config.parse(experiment.command.split(), "")
+        epochs, _ = cli.parse(experiment.command.split(), "")
         assert {len(history) for history in results[name].values()} == {epochs.epochs}
 
 
 def test_the_first_words_of_main_are_the_results():
-    accuracies = config.recipe_accuracies()
+    accuracies = cli.recipe_accuracies()
     mean = accuracies["baseline"].partition(" ")[0]
     results = reproduce.last(reproduce.read_results()["mlp"], "test_accuracy", 100)
     assert f"5 epochs, {mean} % of the test images right" in main.__doc__

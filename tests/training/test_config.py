@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import model
-from training import config
-from training.config import RECIPES, Config, ConfigError, one_for_each_seed, parse, run_name, title
+from training import cli
+from training.cli import parse
+from training.config import RECIPES, Config, ConfigError, one_for_each_seed, run_name, title
 
 
 def configured(*options):
@@ -176,9 +177,9 @@ def test_a_comma_in_a_number_is_answered_with_the_point(capsys):
 def test_the_device_is_never_mps_unless_it_is_asked_for(monkeypatch, capsys):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert config.pick_device("auto").type == "cpu"
+    assert cli.pick_device("auto").type == "cpu"
     assert capsys.readouterr().err == ""
-    assert config.pick_device("mps").type == "mps"
+    assert cli.pick_device("mps").type == "mps"
     assert "not tested" in capsys.readouterr().err
 
 
@@ -188,10 +189,10 @@ def test_a_gpu_without_kernels_is_passed_over_with_a_word(monkeypatch, capsys):
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch, "ones", fail)
-    assert config.pick_device("auto").type == "cpu"
+    assert cli.pick_device("auto").type == "cpu"
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "no kernel image" in error and "on the CPU" in error
-    assert config.pick_device("cuda").type == "cuda"
+    assert cli.pick_device("cuda").type == "cuda"
 
 
 def test_data_that_are_not_mnist_are_in_name_and_title():
@@ -239,11 +240,11 @@ def test_a_recipe_that_sets_what_a_network_lacks_is_one_line(wide, capsys):
 
 
 def test_the_accuracies_in_the_help_are_those_of_the_results(monkeypatch, tmp_path, capsys):
-    reached = config.recipe_accuracies()
+    reached = cli.recipe_accuracies()
     assert set(RECIPES) <= set(reached)
-    results = config.RESULTS.with_suffix(".md").read_text(encoding="utf-8")
+    results = cli.RESULTS.with_suffix(".md").read_text(encoding="utf-8")
     assert all(f"| {accuracy} |" in results for accuracy in reached.values())
-    monkeypatch.setattr(config, "RESULTS", tmp_path / "not there.md")
+    monkeypatch.setattr(cli, "RESULTS", tmp_path / "not there.md")
     with pytest.raises(SystemExit) as stopped:
         configured("--help")
     assert stopped.value.code == 0 and "±" not in capsys.readouterr().out

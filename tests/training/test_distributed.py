@@ -20,8 +20,8 @@ import main
 from dataset import MNIST
 from files import UserError
 from model import MODELS
-from training import checkpoint, config, console, distributed, plotting
-from training.config import parse
+from training import checkpoint, cli, console, distributed, plotting
+from training.cli import parse
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo, signals and /proc as on Linux")
 
@@ -443,7 +443,7 @@ def test_without_torchrun_there_is_no_process_group(data, tmp_path, monkeypatch)
 @pytest.mark.parametrize(("gpus", "chosen"), [(0, "cpu"), (1, "cpu"), (2, "cuda:1"), (3, "cuda:1")])
 def test_each_process_has_a_gpu_or_none_has(monkeypatch, capsys, gpus, chosen):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(config, "works", lambda device: True)
+    monkeypatch.setattr(cli, "works", lambda device: True)
     for name, value in (("RANK", 1), ("LOCAL_RANK", 1), ("WORLD_SIZE", 2), ("LOCAL_WORLD_SIZE", 2)):
         monkeypatch.setenv(name, str(value))
     assert str(parse([], "")[1].device) == chosen

@@ -25,7 +25,8 @@ import main
 from dataset import MNIST
 from training import checkpoint, folder, plotting
 from training import data as loading
-from training.config import Config, parse
+from training.cli import parse
+from training.config import Config
 from training.report import Report
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and POSIX signals")
