@@ -222,7 +222,7 @@ def locked(config: Config) -> Generator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        why = "another process is using it; wait for it, or choose another --name"
+        why = "another process is using it; wait until it has ended"
         raise CheckpointError(f"{folder}: {why}") from None
     try:
         for left_by_a_kill in folder.glob(".*.tmp"):
