@@ -62,7 +62,7 @@ class MNIST(torch.utils.data.Dataset):
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Batches of images (float32, N x 1 x 28 x 28) and labels (int64, N), in an order of rows.
 
-        Of each batch only the rows `batch[shard]` come: with several processes, one's own share.
+        With several processes, each batch holds only the rows `batch[shard]`, one's own share.
         """
         shares = [batch[shard] for batch in order.to(self.data.device).split(size)]
         whole_batches = max(1, GATHERED // size)
@@ -78,6 +78,7 @@ class MNIST(torch.utils.data.Dataset):
         """The images from number `start` up to `stop` as a dataset of their own."""
         part = copy.copy(self)
         part.data, part.targets = self.data[start:stop], self.targets[start:stop]
+        part.digests, part.published = idx.digests(part.data, part.targets), False
         return part
 
     def to(self, device: torch.device | str) -> "MNIST":

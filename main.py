@@ -51,7 +51,7 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        scheduler.step()
+        scheduler.step()  # after each step, not each epoch
         tally.add(logits, labels)
     return tally
 
@@ -79,13 +79,12 @@ def fit(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> Run:
-    """One run, from the first epoch or the last one saved: trains, tests and saves each epoch.
+    """Train one run and save it after each epoch; with `resume`, go on after its last saved epoch.
 
     It runs on the device of the datasets. Errors: UserError.
     """
-    if not config.digests:
-        config = data.identify(config, [train_set, test_set])
-    config, report, device = named(config), report or Report(), train_set.data.device
+    config = named(data.check(config, train_set, test_set))
+    report, device = report or Report(), train_set.data.device
     saved = distributed.broadcast(lambda: folder.start(config, device, resume, overwrite))
     seeding.seed_weights(config.seed)
     model = build(config.model, config.network).to(device)
@@ -101,11 +100,11 @@ def fit(
     steps = math.ceil(len(train_set) / config.batch_size)
     scheduler = LambdaLR(optimizer, learning_rate(config.schedule, config.epochs * steps))
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    checkpoint.rehearse(**parts)
+    checkpoint.check_can_be_saved(**parts)
     history = checkpoint.restore(saved, **parts)
     checkpoint.begin(config, history)
     report.begin(config, history)
-    parallel = distributed.wrap(model)
+    parallel = distributed.wrap(model)  # the model itself where there is one process
     tested = None
     for epoch in range(len(history) + 1, config.epochs + 1):
         start = time.perf_counter()
@@ -128,7 +127,7 @@ def fit(
         history.append(checkpoint.plain(row))
         checkpoint.save(config, history, device, **parts)
         report.epoch(row)
-    if tested is None or distributed.world_size() > 1:  # the logits of all images are not at hand
+    if tested is None or distributed.world_size() > 1:  # not all logits are here
         return Run(config, history, predict(model, test_set, torch.arange(len(test_set))))
     return Run(config, history, tested.logits)
 
@@ -136,12 +135,15 @@ def fit(
 def check_finite(model: nn.Module, config: Config, row: dict) -> None:
     """Raise Diverged if an epoch left a weight or a loss that is not finite."""
     losses = math.isfinite(row["train_loss"]) and math.isfinite(row["test_loss"])
-    if not (losses and all(weight.isfinite().all() for weight in model.parameters())):
-        # Each step takes lr times the decay of a weight away: all of it, or more, from 1 on.
+    weights = all(weight.isfinite().all() for weight in model.parameters())
+    buffers = not any(buffer.isnan().any() for buffer in model.buffers())
+    if not (losses and weights and buffers):
+        # A step multiplies each weight by 1 - lr * decay: from lr * decay = 1 on, that is no
+        # shrinking any more.
         suspect = "--weight-decay" if row["lr"] * config.weight_decay >= 1 else "--lr"
         raise Diverged(
             f"{config.name}: diverged in epoch {row['epoch']} (learning rate {row['lr']:g}, loss "
-            f"{row['train_loss']:g}), {row['epoch'] - 1} epochs before are safe; try a smaller "
+            f"{row['train_loss']:g}); {row['epoch'] - 1} earlier epochs are saved; try a smaller "
             f"{suspect}"
         )
 

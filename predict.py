@@ -72,13 +72,16 @@ def weights_in_words(path: Path, checkpoint: dict) -> str:
     config, history = checkpoint["config"], checkpoint["history"]
     facts = [config.model]
     if history:
-        facts.append(f"test accuracy {100 * history[-1]['test_accuracy']:.2f} %")
+        tested_on = "validation" if config.val_size else "test"
+        facts.append(f"{tested_on} accuracy {100 * history[-1]['test_accuracy']:.2f} %")
     else:
         facts.append("nothing is known of their training")
     if edited(checkpoint):
         facts.append("WARNING: model.py was edited since they were trained, expect wrong answers")
     if config.data == "generated":
         facts.append("trained on generated digits, not on MNIST")
+    elif config.data != "mnist":
+        facts.append(f"trained on {config.data}, not on MNIST")
     return f"weights: {printable(path)} ({', '.join(facts)})"
 
 

@@ -68,6 +68,11 @@ PAIRS = [  # (experiment, against, what the difference is)
     ("lenet5", "mlp56", "LeNet-5, against the MLP with as many parameters"),
 ]
 IN_README = ["lenet5", "mlp", "regularized", "fast", "modern", "best"]
+NOT_WRITTEN = (
+    "not written: the documents take only complete experiments on the published MNIST; finish all "
+    "of them, or use --write"
+)
+VERSIONS = ["python", "torch", "threads"]  # columns of docs/results.csv
 START, END = "<!-- results: written by reproduce.py -->", "<!-- end of results -->"
 
 
@@ -175,9 +180,13 @@ def collect(plan: Plan) -> Results:
 def run_all(plan: Plan, options: argparse.Namespace) -> int:
     """Run what is not finished, `--jobs` at a time; gives how many runs failed."""
     configs = [one for several in plan.runs.values() for one in several]
-    unfinished = [one for one in configs if what_differs(one, plan.device)]
-    script = [sys.executable, str(ROOT / "reproduce.py"), *passed_on(options)]
-    commands = {one.name: [*script, "--run", one.name, "--child"] for one in unfinished}
+    script = [sys.executable, str(ROOT / "reproduce.py")]
+    commands = {
+        one.name: [*script, *passed_on(options, name), "--run", one.name, "--child"]
+        for name, several in plan.runs.items()
+        for one in several
+        if what_differs(one, plan.device)
+    }
 
     def epochs_done() -> int:
         return sum(min(one.epochs, folder.epochs_in_metrics(one)) for one in configs)
@@ -192,18 +201,18 @@ def run_all(plan: Plan, options: argparse.Namespace) -> int:
     return jobs.run_all(commands, options.jobs, total, epochs_done, tell_end)
 
 
-def passed_on(options: argparse.Namespace) -> list[str]:
-    """The options that each run gets, too."""
-    given = ["--device", options.device, "--data-dir", options.data_dir]
+def passed_on(options: argparse.Namespace, experiment: str) -> list[str]:
+    """The options that a run of an experiment gets, too."""
+    given = ["--device", options.device, "--data-dir", options.data_dir, "--only", experiment]
     return given + (["--seeds", str(options.seeds)] if options.seeds else [])
 
 
 def show_commands(plan: Plan, options: argparse.Namespace) -> int:
     """Print the command of each run that is not finished, one a line."""
-    for several in plan.runs.values():
+    for name, several in plan.runs.items():
         for config in several:
             if what_differs(config, plan.device):
-                command = ["reproduce.py", *passed_on(options), "--run", config.name]
+                command = ["reproduce.py", *passed_on(options, name), "--run", config.name]
                 print(console.command_line(command))
     return 0
 
@@ -280,15 +289,19 @@ def write_documents(found: Results, versions: dict) -> None:
     """Put complete experiments into docs/results.csv; make tables and pictures of that file."""
     from training import charts  # here, because matplotlib takes 0.3 s to import
 
-    results = read_results() | found
-    fixed = {key: versions[key] for key in ("python", "torch", "threads")}
-    rows = [
-        {"experiment": name, "seed": seed, **{key: row[key] for key in METRICS}, **fixed}
-        for name in EXPERIMENTS
-        for seed, history in results.get(name, {}).items()
-        for row in history
-    ]
-    checkpoint.write_table(RESULTS, ["experiment", "seed", *METRICS, *fixed], rows)
+    columns = ["experiment", "seed", *METRICS, *VERSIONS]
+    rows = {name: [] for name in EXPERIMENTS}
+    if RESULTS.exists():
+        with open(RESULTS, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault(row["experiment"], []).append(row)
+    for name, histories in found.items():
+        rows[name] = [
+            {"experiment": name, "seed": seed} | row | {key: versions[key] for key in VERSIONS}
+            for seed, history in histories.items()
+            for row in history
+        ]
+    checkpoint.write_table(RESULTS, columns, [row for some in rows.values() for row in some])
     results = read_results()
     include(ROOT / "docs" / "results.md", all_tables(results))
     include(ROOT / "README.md", "\n".join(main_table(results, IN_README)))
@@ -338,14 +351,14 @@ def run(options: argparse.Namespace) -> int:
         write_documents(complete, checkpoint.versions(config, plan.device))
         print(f"written: {', '.join(complete)}, in docs/results.csv, the tables and the pictures")
     else:
-        print("not written: only complete experiments on MNIST are, when all are or with --write")
+        print(NOT_WRITTEN)
     if options.export:
         export(plan, options.export)
     return 1 if failed else 0
 
 
 def export(plan: Plan, destination: Path) -> None:
-    """Write the weights of `best`, seed 0, as those that predict.py reads with."""
+    """Write the weights of `best`, seed 0, as a file that predict.py can use."""
     config = plan.runs["best"][0]
     if differing := what_differs(config, plan.device):
         raise UserError(f"--export: {config.name} is not finished ({', '.join(differing)})")

@@ -32,6 +32,8 @@ def _fields(device: torch.device) -> torch.Tensor:
 
 def augment(images: torch.Tensor, kind: str) -> torch.Tensor:
     """Distort normalised images (float32, N x 1 x 28 x 28) at random; `kind`: AUGMENTATIONS."""
+    if kind not in AUGMENTATIONS:
+        raise ValueError(f"{kind!r} is none of {', '.join(AUGMENTATIONS)}")
     if kind == "none":
         return images
     if images.device.type == "mps":  # whose bicubic grid_sample is missing

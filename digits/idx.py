@@ -161,7 +161,7 @@ def digests(images: torch.Tensor, labels: torch.Tensor) -> list[str]:
     found = []
     for header, values in zip(headers, (images, labels.byte()), strict=True):
         digest = hashlib.sha256(header)
-        digest.update(values.numpy())
+        digest.update(values.cpu().numpy())
         found.append(digest.hexdigest())
     return found
 

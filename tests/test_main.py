@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import torch.nn.functional as F
 import main
 from dataset import MNIST
 from digits.tarball import write_tarball
+from files import CheckpointError
 from model import CustomMLP, LeNet5
 from training import checkpoint, seeding
 from training.cli import parse
+from training.config import Config, ConfigError
 from training.optim import learning_rate
 
 MAIN = Path(main.__file__)
@@ -236,3 +239,21 @@ def test_help_shows_every_default():
     )
     for default in ("lenet5", "baseline", "5", "64", "0.01", "0.9", "constant", "0", "auto"):
         assert f"(default: {default})" in " ".join(run.stdout.split())
+
+
+def test_fit_names_the_data_that_it_was_given(data, tmp_path, monkeypatch):
+    """Not those of a configuration that was used before, and not the test set for a held-out part."""
+    monkeypatch.chdir(tmp_path)
+    train_set, test_set = MNIST(data), MNIST(data, train=False)
+    options = {"model": "mlp", "epochs": 1}
+    one = main.fit(Config.from_dict({**options, "name": "one"}), train_set, test_set)
+    assert one.config.digests == (*train_set.digests, *test_set.digests)
+    again = dataclasses.replace(one.config, name="other")
+    part = train_set.part(0, 64)
+    other = main.fit(again, part, test_set)
+    assert other.config.digests == (*part.digests, *test_set.digests) != one.config.digests
+    longer = dataclasses.replace(one.config, epochs=2)
+    with pytest.raises(CheckpointError, match="its data were others"):
+        main.fit(longer, part, test_set, resume=True)
+    with pytest.raises(ConfigError, match="--val-size: the sets were not split"):
+        main.fit(Config.from_dict({**options, "val_size": 9}), train_set, test_set)

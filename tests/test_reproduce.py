@@ -194,7 +194,10 @@ def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path, monk
     )
     versions = {"python": "3", "torch": "2", "threads": 1}
     reproduce.write_documents({"fast": histories(0.9, 0.91), "mlp": histories(0.8, 0.81)}, versions)
-    reproduce.write_documents({"mlp": histories(0.7, 0.71)}, versions)
+    reproduce.write_documents({"mlp": histories(0.7, 0.71)}, versions | {"torch": "3"})
+    with open(tmp_path / "docs" / "results.csv", newline="") as file:
+        made_with = {(row["experiment"], row["torch"]) for row in csv.DictReader(file)}
+    assert made_with == {("fast", "2"), ("mlp", "3")}
     results = reproduce.read_results()
     assert results["fast"] == histories(0.9, 0.91) and results["mlp"] == histories(0.7, 0.71)
     for name in ("README.md", "docs/results.md"):
@@ -255,7 +258,7 @@ def test_jobs_stop_with_their_parent_and_go_on(signum, tmp_path):
             time.sleep(0.05)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=240)
     assert done.returncode == 0, done.stderr
-    assert "not written: only complete experiments" in done.stdout
+    assert "not written: the documents take only complete" in done.stdout
     for table in tables:
         assert len(list(csv.DictReader(table.open()))) == 5
 

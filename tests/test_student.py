@@ -304,3 +304,9 @@ def test_plain_torch_reads_a_checkpoint_as_the_documents_say(project, data):
     done = run(project, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("LeNet5")
+
+
+def test_a_buffer_of_infinities_is_saved_and_read_back(project, data):
+    mask = '        self.register_buffer("mask", torch.full((10, 10), float("-inf")).triu(1))\n'
+    add_network(project, NETWORK.replace("        self.fc =", mask + "        self.fc ="))
+    drive(project, data, "--model", "mine")

@@ -89,7 +89,7 @@ def write_state(path: Path, state: dict) -> None:
 
 
 def export(source: Path, destination: Path) -> None:
-    """Write a checkpoint without what only continuing needs: enough to classify with."""
+    """Write a copy that can classify but not continue: without optimizer, scheduler and points."""
     state = load(source)
     history = [{key: row[key] for key in row if key != "points"} for row in state["history"]]
     state |= {"history": history, "optimizer": {"state": {}}, "scheduler": {}}
@@ -203,8 +203,8 @@ def _verified(state: dict) -> dict:
         state = state | {"config": config}
     elif not state or len(tensors) != len(state):
         raise CheckpointError("not a checkpoint of this project")
-    if not all(tensor.isfinite().all() for tensor in tensors):
-        raise CheckpointError("a value in it is not finite")
+    if any(tensor.isnan().any() for tensor in tensors):
+        raise CheckpointError("a value in it is not a number")
     return state if "config" in state else _weights_alone(state)
 
 
@@ -282,7 +282,7 @@ def bare(part: Stateful) -> Stateful:
     return getattr(part, "_orig_mod", part)
 
 
-def rehearse(**parts: Stateful | None) -> None:
+def check_can_be_saved(**parts: Stateful | None) -> None:
     """Save and load the state of model, optimizer and scheduler in memory; UserError.
 
     What cannot be saved is found out now, and not after an epoch of training.

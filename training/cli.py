@@ -3,7 +3,6 @@
 import argparse
 import csv
 import dataclasses
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from training.config import (
     ConfigError,
     Number,
     Takes,
+    check_name,
     network_options,
     network_takes,
 )
@@ -34,7 +34,7 @@ ABOUT = {
 }
 SWITCHES = {
     "resume": "continue the run of this name",
-    "overwrite": "start a run anew that was stopped before its last epoch",
+    "overwrite": "start anew although another or an unfinished run has this name",
     "quiet": "only the last line, and warnings",
 }
 OPTIONS = {  # of the command line, those that do not change what a run is; and their defaults
@@ -47,14 +47,6 @@ OPTIONS = {  # of the command line, those that do not change what a run is; and 
     "compare": None,
     **dict.fromkeys(SWITCHES, False),
 }
-RESERVED = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789"),
-}
-MAX_NAME_BYTES = 180  # leaves room for what the names of pictures and temporary files add
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, argparse.Namespace]:
@@ -85,18 +77,26 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
         for key in network_options(model):
             owners.setdefault(key, []).append(model)
     for key, models in owners.items():
-        default = network_options(models[0])[key]
+        defaults = [network_options(model)[key] for model in models]
+        default = defaults[0]
         text = f"{KNOWN.get(key, (key,))[0]}, of {' and '.join(models)}"
-        add(key, default, text, network_takes(key, default))
+        if len(set(defaults)) > 1:
+            text, default = f"{text} (defaults: {', '.join(map(str, defaults))})", None
+        add(key, default, text, network_takes(key, defaults[0]))
 
     add("runs", 1, "train N seeds from --seed on; mean and spread", Number(int, 1, 10_000), "N")
     add("device", "auto", "where to train", ("auto", "cpu", "cuda", "mps"))
     add("data_dir", "data", "folder of train.tar and test.tar", str, "FOLDER")
-    add("data", "auto", "auto: MNIST, or generated digits", ("auto", "mnist", "generated"))
+    add(
+        "data",
+        "auto",
+        "where data come from; auto: MNIST, else generated digits",
+        ("auto", "mnist", "generated"),
+    )
     add(
         "threads",
         None,
-        "of the processor (default: 2, or 1 on one core)",
+        "threads of the processor (default: 2, or 1 on one core)",
         Number(int, 1, 1025),
         "N",
     )
@@ -124,15 +124,11 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
 
 def folder_name(text: str) -> str:
     """A converter for argparse: a name that is one folder on every system."""
-    if not re.fullmatch(r"\w([\w.+=-]*[\w+=-])?", text):
-        why = "must begin with a letter or digit and have only letters, digits and _.+=-"
-    elif text.partition(".")[0].lower() in RESERVED:
-        why = "is a name that Windows keeps for itself"
-    elif len(text.encode()) > MAX_NAME_BYTES:
-        why = f"is longer than {MAX_NAME_BYTES} bytes"
-    else:
-        return text
-    raise argparse.ArgumentTypeError(f"{text!r} {why}")
+    try:
+        check_name(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
+    return text
 
 
 def pick_device(choice: str) -> torch.device:
@@ -150,7 +146,7 @@ def pick_device(choice: str) -> torch.device:
         device = torch.device(f"cuda:{distributed.local_rank()}")
         if choice == "cuda" or works(device):
             return device
-    return torch.device("cpu" if choice in ("auto", "cuda") else choice)
+    return torch.device("cpu" if choice == "auto" else choice)
 
 
 def works(device: torch.device) -> bool:

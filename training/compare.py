@@ -93,7 +93,8 @@ def find(name: str) -> list[Path]:
         if place.name and listing.is_file():
             with open(listing, encoding="utf-8", errors="replace", newline="") as file:
                 listed = [row.get("folder") for row in csv.DictReader(file)]
-            return [listing.parent / Path(folder).name for folder in listed if folder]
+            if folders := [listing.parent / Path(folder).name for folder in listed if folder]:
+                return folders
     there = sorted(path.parent.name for path in RUNS.glob("*/checkpoint.pt"))
     close = difflib.get_close_matches(Path(name).name, there, 5, 0.0)
     others = f" or one of {len(there) - len(close)} others" if len(there) > len(close) else ""

@@ -126,10 +126,10 @@ class Config:
     )
     schedule: str = option(
         "constant",
-        "of the learning rate; the others rise for 20 %% of the steps and fall to 0",
+        "how the learning rate changes; the others rise for 20 %% of the steps and fall to 0",
         SCHEDULES,
     )
-    momentum: float = option(0.9, "of SGD", Number(float, 0, 1))
+    momentum: float = option(0.9, "momentum of SGD", Number(float, 0, 1))
     nesterov: bool = option(False, "Nesterov's momentum", bool)
     network: Mapping[str, Value] = field(default_factory=dict)  # options of its constructor
     weight_decay: float = option(0.0, "½·λ·‖w‖² in the optimiser", Number(float, 0), "λ")
@@ -140,7 +140,7 @@ class Config:
     val_size: int = option(
         0, "hold out the last N training images and test on them", Number(int, 0), "N"
     )
-    seed: int = option(0, "of everything random", Number(int, 0, 2**32), "N")
+    seed: int = option(0, "seed of all random numbers", Number(int, 0, 2**32), "N")
     data: str = "mnist"  # or "generated", or the name of a folder with other data
     digests: tuple[str, ...] = ()  # of the images and labels; see digits/idx.py
     name: str = field(default="", compare=False)  # a label; runs/<name>/ is the run's folder
@@ -150,6 +150,8 @@ class Config:
             check(key, getattr(self, key), takes)
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov", "needs a --momentum above 0")
+        if self.name:
+            check_name(self.name)
         declared = network_options(self.model)
         for key, value in self.network.items():
             if key not in declared:
@@ -187,6 +189,29 @@ KNOWN = {  # options that a network may declare, and that we know something abou
 }
 
 
+RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789"),
+}
+MAX_NAME_BYTES = 180  # leaves room for what the names of pictures and temporary files add
+
+
+def check_name(name: object) -> None:
+    """Raise ConfigError unless a name is one folder on every system."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w([\w.+=-]*[\w+=-])?", name):
+        why = "must begin with a letter or digit and have only letters, digits and _.+=-"
+    elif name.partition(".")[0].lower() in RESERVED:
+        why = "is a name that Windows keeps for itself"
+    elif len(name.encode()) > MAX_NAME_BYTES:
+        why = f"is longer than {MAX_NAME_BYTES} bytes"
+    else:
+        return
+    raise ConfigError("name", f"{name!r} {why}")
+
+
 def option_fields() -> dict[str, Takes]:
     """{name of a field that is an option: what it takes}."""
     return {f.name: f.metadata["takes"] for f in dataclasses.fields(Config) if f.metadata}
@@ -194,11 +219,15 @@ def option_fields() -> dict[str, Takes]:
 
 def network_options(model: str) -> dict[str, Value]:
     """{option: default} that the constructor of a network declares."""
-    return {
+    declared = {
         name: parameter.default
         for name, parameter in inspect.signature(MODELS[model]).parameters.items()
         if isinstance(parameter.default, Value)
     }
+    for name in declared.keys() & {one.name for one in dataclasses.fields(Config)}:
+        why = f"is already an option of the training; call that of {model} otherwise, in model.py"
+        raise ConfigError(name, why)
+    return declared
 
 
 def network_takes(key: str, default: Value) -> Takes:

@@ -55,13 +55,22 @@ def load(
 
 def identify(config: Config, sets: Sequence[MNIST], drawn: bool = False) -> Config:
     """The configuration with the name and the digests of its data; `drawn`: generated ones."""
+    digests = tuple(digest for one in sets for digest in one.digests)
+    if digests == config.digests:
+        return config
     published = all(one.published for one in sets)
     name = "mnist" if published else data_name(sets[0].path.parent, drawn)
-    return dataclasses.replace(
-        config,
-        data=distributed.broadcast(lambda: name),  # a folder may have another name elsewhere
-        digests=tuple(digest for one in sets for digest in one.digests),
-    )
+    name = distributed.broadcast(lambda: name)  # the folder may have another name elsewhere
+    return dataclasses.replace(config, data=name, digests=digests)
+
+
+def check(config: Config, train_set: MNIST, test_set: MNIST) -> Config:
+    """The configuration that names exactly the data of a run; ConfigError if they do not fit."""
+    if not config.val_size:
+        return identify(config, [train_set, test_set])
+    if train_set.path != test_set.path or not config.digests:
+        raise ConfigError("val_size", "the sets were not split; training.data.load splits them")
+    return config
 
 
 def load_test_set(options: argparse.Namespace) -> MNIST:

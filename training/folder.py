@@ -154,7 +154,8 @@ def _check_config_file(path: Path, config: Config) -> None:
         values = json.loads(json.dumps(config.to_dict()))
         # A kill between two writes can leave more epochs in the file than in the checkpoint.
         free = {"name", "recipe", "epochs"}
-        edited = [key for key in written if key not in free and written[key] != values.get(key)]
+        known = dict.fromkeys(("model", "lr", "seed")) | written  # these were always written
+        edited = [key for key in known if key not in free and known[key] != values.get(key)]
     except (OSError, ValueError, TypeError, IndexError):
         edited = ["it is no JSON object"]
     if edited:
@@ -179,9 +180,10 @@ def _tell_what_differs(folder: Path, before: dict, now: dict) -> None:
 def _fits(saved: dict) -> bool:
     """Whether the weights of a checkpoint fit their network."""
     try:
-        return network(saved) is not None
+        network(saved)
     except UserError:
         return False
+    return True
 
 
 def _runs_there(config: Config) -> str:
@@ -203,7 +205,7 @@ def preflight(*folders: Path) -> None:
             remove_leftovers(folder)
             free = shutil.disk_usage(existing).free
         except OSError as error:
-            why = f"{error.strerror}; make it a folder to write to"
+            why = f"{error.strerror}; make it a folder that you can write to"
             raise CheckpointError(f"{folder}: {why}") from None
         if free < NEEDED_BYTES:
             why = f"{free >> 20} MB are left on its disk; free some space"

@@ -41,7 +41,7 @@ class Report:
         self.started = time.perf_counter()
 
     def say(self, text: str = "") -> None:
-        """Print a line, unless only the last one is wanted."""
+        """Print a line, unless --quiet was given or this is not rank 0."""
         if not self.silent:
             print(text, flush=True)
 
@@ -77,7 +77,7 @@ class Report:
         )
 
     def end(self, runs: list[Run], test_set: MNIST) -> None:
-        """Draw some runs; say where everything is, and last the result, and whether it is one."""
+        """Draw the runs, list the files, print the result, and warn if nothing was learned."""
         if distributed.rank() != 0 or not runs:
             return
         tables = [write_seeds(runs)] if len(runs) > 1 else []

@@ -73,7 +73,7 @@ class Tally:
 
     @property
     def accuracy(self) -> float:
-        """The part of the images that were answered rightly, from 0 to 1."""
+        """The share of right answers, from 0 to 1."""
         return self._means[1]
 
     def points(self, epoch: int, number: int = 50) -> list[list[float]]:

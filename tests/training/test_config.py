@@ -201,6 +201,34 @@ def test_data_that_are_not_mnist_are_in_name_and_title():
     assert title(fashion)[0] == "LeNet-5 on fashion, not MNIST"
 
 
+@pytest.mark.parametrize("name", ["../evil", "a/b", 5, "con"])
+def test_a_programs_name_is_checked_like_the_command_lines(name):
+    with pytest.raises(ConfigError, match="^argument --name: "):
+        Config(name=name)
+
+
+def test_an_option_of_a_network_that_is_the_trainings_is_one_line(monkeypatch, capsys):
+    class Mine(Wide):
+        def __init__(self, momentum: float = 0.1):
+            super().__init__()
+
+    monkeypatch.setitem(model.MODELS, "mine", Mine)
+    with pytest.raises(ConfigError, match="--momentum: is already an option of the training"):
+        configured("--model", "mine")
+
+
+def test_defaults_that_differ_between_networks_are_all_shown(wide, monkeypatch, capsys):
+    class Other(Wide):
+        def __init__(self, width: int = 64):
+            super().__init__()
+
+    monkeypatch.setitem(model.MODELS, "other", Other)
+    with pytest.raises(SystemExit):
+        configured("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "width, of wide and other (defaults: 32, 64)" in shown
+
+
 class Wide(torch.nn.Module):
     """A network as a student adds it: one class, and one line in MODELS."""
 
