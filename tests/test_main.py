@@ -242,7 +242,7 @@ def test_help_shows_every_default():
 
 
 def test_fit_names_the_data_that_it_was_given(data, tmp_path, monkeypatch):
-    """Not those of a configuration that was used before, and not the test set for a held-out part."""
+    """Not those of a configuration that was used before; and a held-out part is one."""
     monkeypatch.chdir(tmp_path)
     train_set, test_set = MNIST(data), MNIST(data, train=False)
     options = {"model": "mlp", "epochs": 1}

@@ -268,7 +268,7 @@ def test_what_cannot_be_saved_is_said_before_the_first_epoch(project, data):
 
 
 def test_an_option_of_ones_own_reaches_help_name_and_config(project, data):
-    seed = '    seed: int = option(0, "of everything random"'
+    seed = '    seed: int = option(0, "seed of all random numbers"'
     mine = '    warmup: float = option(0.0, "warm-up", Number(float, 0), "N")\n'
     edit(project / "training/config.py", seed, mine + seed)
     edit(
