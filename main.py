@@ -102,7 +102,6 @@ def fit(
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     checkpoint.check_can_be_saved(**parts)
     history = checkpoint.restore(saved, **parts)
-    checkpoint.begin(config, history)
     report.begin(config, history)
     parallel = distributed.wrap(model)  # the model itself where there is one process
     tested = None
@@ -124,7 +123,10 @@ def fit(
             "points": trained.points(epoch),
         }
         check_finite(model, config, row)
-        history.append(checkpoint.plain(row))
+        row = checkpoint.plain(row)
+        if epoch == 1:
+            folder.begin_anew(config)
+        history.append(row)
         checkpoint.save(config, history, device, **parts)
         report.epoch(row)
     if tested is None or distributed.world_size() > 1:  # not all logits are here
@@ -159,6 +161,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         folder.check_all(configs, options.resume, options.overwrite)
     report.introduce(build(config.model, config.network), options.device)
     runs: list[Run] = []
+    former = {one.name: folder.stamp(one) for one in configs}
     try:
         for one in configs:
             resume = options.resume and (one is configs[0] or folder.has_checkpoint(one))
@@ -167,7 +170,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
         report.end(runs, test_set)
     except console.Interrupted as interrupted:
         if len(runs) < len(configs):
-            runs += stopped(configs[len(runs)], test_set)
+            one = configs[len(runs)]
+            if options.resume or folder.stamp(one) != former[one.name]:
+                runs += stopped(one, test_set)
         tell_what_is_safe(runs[-1] if runs else None)
         report.end(runs, test_set)
         return interrupted.status
@@ -188,6 +193,8 @@ def evaluate(options: argparse.Namespace) -> int:
     """Test a checkpoint on the test set and draw its mistakes; gives the exit status."""
     distributed.require_one_process("--evaluate")
     saved = checkpoint.load(options.evaluate)
+    if checkpoint.edited(saved):
+        console.tell(f"warning: {options.evaluate}: model.py was edited after it was saved")
     model = checkpoint.network(saved).to(options.device)
     test_set = data.load_test_set(options)
     tell_evaluation(options.evaluate, saved, test(model, test_set), test_set)
@@ -204,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return compare(options.compare)
         return evaluate(options) if options.evaluate else run(config, options)
 
-    advice = "continue with --resume (saved epochs are safe)"
+    advice = "give the command again (--resume continues what was saved)"
     no_memory = "not enough memory for this batch; use a smaller --batch-size"
     return console.guarded(program, distributed.stop, advice, no_memory)
 

@@ -65,10 +65,11 @@ def build(name: str, options: Mapping[str, object]) -> nn.Module:
     model = MODELS[name](**options).eval()
     with torch.no_grad():
         logits = model(torch.zeros(1, 1, 28, 28))
-    if logits.shape != (1, 10):
+    shape = tuple(getattr(logits, "shape", ()))
+    if shape != (1, 10):
         raise UserError(
-            f"model.py: {type(model).__name__} gives {tuple(logits.shape)} for one image; its last "
-            "layer must give 10 logits, one for each digit"
+            f"model.py: {type(model).__name__} gives {shape or logits} for one image; it must give "
+            "10 logits, one for each digit"
         )
     return model.train()
 

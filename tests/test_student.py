@@ -258,7 +258,7 @@ def test_no_scheduler_is_one_line_before_the_first_epoch(project, data):
 
 
 def test_what_cannot_be_saved_is_said_before_the_first_epoch(project, data):
-    line = "checkpoint.rehearse(**parts)\n"
+    line = "checkpoint.check_can_be_saved(**parts)\n"
     state = "    model.state_dict = lambda: {'net': torch.nn.Linear}\n"
     edit(project / "main.py", "    " + line, state + "    " + line)
     done = run(project, "main.py", "--model", "mlp", "--data-dir", data)
@@ -310,3 +310,25 @@ def test_a_buffer_of_infinities_is_saved_and_read_back(project, data):
     mask = '        self.register_buffer("mask", torch.full((10, 10), float("-inf")).triu(1))\n'
     add_network(project, NETWORK.replace("        self.fc =", mask + "        self.fc ="))
     drive(project, data, "--model", "mine")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("return self.fc(x.flatten(1))", "self.fc(x.flatten(1))", "gives None for one image"),
+        ("def __init__(self, width=8)", "def __init__(self, width)", "give it one in model.py"),
+        ("width=8", "lr=8", "--lr: is already an option of the training"),
+    ],
+)
+def test_common_slips_in_a_network_are_one_line(old, new, words, project, data):
+    add_network(project, NETWORK.replace(old, new))
+    done = run(project, "main.py", "--model", "mine", "--data-dir", data)
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("\n") == 1 and words in done.stderr
+
+
+def test_a_metric_that_is_needed_is_named_when_it_is_gone(project, data):
+    edit(project / "main.py", '            "seconds": round(time.perf_counter() - start, 3),\n', "")
+    done = run(project, "main.py", "--model", "mlp", "--epochs", "1", "--data-dir", data)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "the history needs seconds" in done.stderr

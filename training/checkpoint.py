@@ -15,6 +15,7 @@ import json
 import math
 import pickle
 import platform
+import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -119,14 +120,17 @@ def write_table(path: Path, columns: list[str], rows: list[dict]) -> None:
 
 
 def plain(row: Mapping[str, object]) -> dict:
-    """A row of the history in Python's own values; a number of numpy or torch becomes Python's."""
-    values = {
-        key: getattr(value, "item", lambda value=value: value)() for key, value in row.items()
-    }
-    for key, value in values.items():
+    """A row of the history in Python's own values: numbers of numpy and torch become Python's."""
+    if missing := [metric for metric in METRICS if metric not in row]:
+        raise UserError(f"main.py: the history needs {', '.join(missing)}; put it back")
+    values = {}
+    for key, value in row.items():
+        if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.ndim == 0):
+            value = value.item()
         if key != "points" and not isinstance(value, int | float | str | None):
             kind = type(value).__name__
             raise UserError(f"main.py: the history's {key!r} is a {kind}; give a number or a text")
+        values[key] = value
     return values
 
 
@@ -177,7 +181,7 @@ def load(path: str | Path) -> dict:
         return _verified(state)
     except pickle.UnpicklingError:
         # its own message suggests weights_only=False, which would run the file's code
-        why = "holds more than tensors and plain values"
+        why = "holds more than tensors and plain values, which model.state_dict() would be"
     except UserError as error:
         why = str(error)
     except OSError as error:
@@ -264,7 +268,7 @@ def restore(saved: dict | None, **parts: Stateful) -> list[dict]:
         try:
             bare(part).load_state_dict(saved[name])
         except Exception as error:  # torch raises many kinds, with messages of many lines
-            why = " ".join(str(error).split())[:200]
+            why = textwrap.shorten(str(error), 250, placeholder=" ...")
             raise CheckpointError(
                 f"{saved['config'].name or 'checkpoint'}: its {name} is not the {name} of this "
                 f"program ({why}); undo the edit, or train again under another --name"
@@ -297,7 +301,7 @@ def check_can_be_saved(**parts: Stateful | None) -> None:
             buffer.seek(0)
             bare(part).load_state_dict(torch.load(buffer, weights_only=True))
         except Exception as error:  # pickle and torch raise many kinds
-            why = " ".join(str(error).split())[:200]
+            why = textwrap.shorten(str(error), 250, placeholder=" ...")
             raise UserError(
                 f"main.py: the state of the {name} cannot be saved and read back ({why}); only "
                 "tensors, numbers and texts can"

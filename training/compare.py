@@ -29,15 +29,15 @@ class Group:
 
     name: str
     config: Config  # with seed 0
-    network: str | None  # a digest of its source; None in older checkpoints
+    code: tuple[str | None, ...]  # what was trained and how; None in older checkpoints
     folders: list[Path]
     histories: dict[int, History]  # by seed
 
-    def takes(self, config: Config, network: str | None) -> bool:
+    def takes(self, config: Config, code: tuple[str | None, ...]) -> bool:
         """Whether a run differs from these in nothing but its seed."""
         return (
             dataclasses.replace(config, seed=0) == self.config
-            and (network == self.network or None in (network, self.network))
+            and all(a == b or None in (a, b) for a, b in zip(code, self.code, strict=True))
             and config.seed not in self.histories
         )
 
@@ -116,10 +116,11 @@ def grouped(folders: Iterable[Path]) -> list[Group]:
                 f"{folder}: only {len(history)} of its {config.epochs} epochs are finished; "
                 "continue it with --resume"
             )
-        network = saved["versions"].get("network")
-        group = next((group for group in groups if group.takes(config, network)), None)
+        parts = ("network", "optimizer_class", "scheduler_class")
+        code = tuple(saved["versions"].get(part) for part in parts)
+        group = next((group for group in groups if group.takes(config, code)), None)
         if group is None:
-            group = Group("", dataclasses.replace(config, seed=0), network, [], {})
+            group = Group("", dataclasses.replace(config, seed=0), code, [], {})
             groups.append(group)
         group.folders.append(folder)
         group.histories[config.seed] = history

@@ -219,9 +219,14 @@ def option_fields() -> dict[str, Takes]:
 
 def network_options(model: str) -> dict[str, Value]:
     """{option: default} that the constructor of a network declares."""
+    parameters = inspect.signature(MODELS[model]).parameters
+    for name, parameter in parameters.items():
+        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if named and parameter.default is parameter.empty:
+            raise ConfigError(name, f"{model} has no default for it; give it one in model.py")
     declared = {
         name: parameter.default
-        for name, parameter in inspect.signature(MODELS[model]).parameters.items()
+        for name, parameter in parameters.items()
         if isinstance(parameter.default, Value)
     }
     for name in declared.keys() & {one.name for one in dataclasses.fields(Config)}:

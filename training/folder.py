@@ -16,9 +16,9 @@ from typing import NamedTuple
 import filelock
 import torch
 
-from files import CheckpointError, UserError, check_writable, remove_leftovers
+from files import FULL, CheckpointError, UserError, check_writable, remove_leftovers
 from training import distributed
-from training.checkpoint import FILES, RUNS, load, network, versions
+from training.checkpoint import FILES, RUNS, begin, load, network, versions
 from training.config import Config
 from training.console import tell
 
@@ -92,6 +92,20 @@ def check_start(config: Config, resume: bool, overwrite: bool) -> OnDisk:
     return there
 
 
+def stamp(config: Config) -> tuple[int, int] | None:
+    """What tells one checkpoint of a run from the next; None without one."""
+    try:
+        found = (RUNS / config.name / "checkpoint.pt").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def epochs_in_words(number: int) -> str:
+    """A number of epochs: "1 epoch", "2 epochs"."""
+    return f"{number} epoch{'s' * (number != 1)}"
+
+
 def check_all(configs: list[Config], resume: bool, overwrite: bool) -> None:
     """Raise CheckpointError if one of several runs may not start, before any of them does."""
     for config in configs if distributed.rank() == 0 else []:
@@ -100,15 +114,24 @@ def check_all(configs: list[Config], resume: bool, overwrite: bool) -> None:
 
 
 def start(config: Config, device: torch.device, resume: bool, overwrite: bool) -> dict | None:
-    """The checkpoint that a run continues from; None for a new run. Errors: see `check_start`.
-
-    A finished run that is trained again moves to the folder `previous`, which holds the last
-    finished run.
-    """
+    """The checkpoint that a run continues from; None for a new run. Errors: see `check_start`."""
     folder, there = RUNS / config.name, check_start(config, resume, overwrite)
     if resume and there.saved:
         _tell_what_differs(folder, there.saved["versions"], versions(config, device))
+        begin(config, there.saved["history"])
         return there.saved
+    return None
+
+
+def begin_anew(config: Config) -> None:
+    """Make room for a run whose first epoch is finished, and write its configuration; OSError.
+
+    A finished run that is there moves to the folder `previous`, which holds the last finished run.
+    This comes no sooner: a training that fails in its first epoch leaves everything as it was.
+    """
+    if distributed.rank() != 0:
+        return
+    folder, there = RUNS / config.name, on_disk(config)
     if 0 < there.planned <= there.epochs:
         (folder / "previous").mkdir(exist_ok=True)
         for name in FILES:  # the checkpoint is the last: until then the folder holds a whole run
@@ -117,7 +140,7 @@ def start(config: Config, device: torch.device, resume: bool, overwrite: bool) -
         tell(f"note: the finished run in {folder} is now in {folder / 'previous'}")
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-    return None
+    begin(config, [])
 
 
 def _check_same_experiment(config: Config, saved: dict, longer: bool = False) -> None:
@@ -138,7 +161,8 @@ def _check_same_experiment(config: Config, saved: dict, longer: bool = False) ->
     if differing:
         planned, advice = saved["config"].epochs, "choose another --name"
         if list(differing) == ["epochs"]:
-            advice = f"it has {saved['epoch']} epochs: --epochs {planned} fits, or {advice}"
+            fits = f"--name {config.name} --epochs {planned}"
+            advice = f"it has {epochs_in_words(saved['epoch'])}: {fits} fits, or {advice}"
         raise CheckpointError(
             f"{RUNS / config.name}: holds another experiment ({'; '.join(differing.values())}); "
             f"{advice}"
@@ -192,7 +216,8 @@ def _runs_there(config: Config) -> str:
     close = difflib.get_close_matches(config.name, names, 5, 0.0)
     if not names:
         return "leave --resume out to start it"
-    others = f" or one of {len(names) - len(close)} others" if len(names) > len(close) else ""
+    left = len(names) - len(close)
+    others = f" or one of {left} other{'s' * (left > 1)}" if left else ""
     return f"--name takes {', '.join(close)}{others}"
 
 
@@ -205,10 +230,12 @@ def preflight(*folders: Path) -> None:
             remove_leftovers(folder)
             free = shutil.disk_usage(existing).free
         except OSError as error:
-            why = f"{error.strerror}; make it a folder that you can write to"
+            full = "free some space" if error.errno in FULL else "make it a folder to write to"
+            why = f"{error.strerror}; {full}"
             raise CheckpointError(f"{folder}: {why}") from None
         if free < NEEDED_BYTES:
-            why = f"{free >> 20} MB are left on its disk; free some space"
+            needed = f"{NEEDED_BYTES >> 20} MB are needed"
+            why = f"{free >> 20} MB are left on its disk, {needed}; free some space"
             raise CheckpointError(f"{folder}: {why}")
 
 

@@ -105,6 +105,25 @@ def test_only_a_finished_run_replaces_the_previous_one(command, capsys):
     assert Path("runs/a/previous/checkpoint.pt").read_bytes() == finished
 
 
+@pytest.mark.parametrize("in_epoch", [1, None])
+def test_a_training_that_fails_in_its_first_epoch_leaves_everything(
+    in_epoch, command, capsys, monkeypatch
+):
+    """An interrupt, or a mistake in an edit of main.py."""
+    assert command(*NAMED) == 0
+    assert command(*NAMED) == 0  # so that there is a previous one, too
+    before = files()
+    capsys.readouterr()
+    if in_epoch:
+        interrupted(command, *NAMED, in_epoch=in_epoch)
+        assert "interrupted before the first epoch was saved" in capsys.readouterr().err
+    else:
+        monkeypatch.setattr(main, "train", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            command(*NAMED)
+    assert files() == before
+
+
 @pytest.mark.parametrize("damage", [b"PK", b"", None])
 def test_metrics_tell_whether_a_run_with_a_damaged_checkpoint_was_finished(damage, command, capsys):
     assert command(*NAMED) == 0
@@ -149,7 +168,7 @@ def test_the_numbers_of_epochs_are_named(command, capsys):
     for resume in ([], ["--resume"]):
         capsys.readouterr()
         assert command(*NAMED, *resume) == 1
-        assert "it has 5 epochs: --epochs 5 fits" in error_line(capsys)
+        assert "it has 5 epochs: --name a --epochs 5 fits" in error_line(capsys)
 
 
 def test_an_edited_config_file_is_an_error(command, capsys):
