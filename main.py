@@ -140,8 +140,7 @@ def check_finite(model: nn.Module, config: Config, row: dict) -> None:
     weights = all(weight.isfinite().all() for weight in model.parameters())
     buffers = not any(buffer.isnan().any() for buffer in model.buffers())
     if not (losses and weights and buffers):
-        # A step multiplies each weight by 1 - lr * decay: from lr * decay = 1 on, that is no
-        # shrinking any more.
+        # A step multiplies weights by 1 - lr * decay: from lr * decay = 1 on, none is left.
         suspect = "--weight-decay" if row["lr"] * config.weight_decay >= 1 else "--lr"
         raise Diverged(
             f"{config.name}: diverged in epoch {row['epoch']} (learning rate {row['lr']:g}, loss "

@@ -4,6 +4,7 @@ Each edit is trained, broken off and resumed to the same bits; pictures are draw
 read with the result.
 """
 
+import dataclasses
 import os
 import re
 import shutil
@@ -11,7 +12,14 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, write_data
+import torch
+from helpers import ROOT, same, write_data
+
+import main
+from dataset import MNIST
+from training import checkpoint
+from training.config import Config
+from training.report import Report
 
 DRIVER = """
 import csv, signal, sys
@@ -93,12 +101,17 @@ def run(project, *command):
     )
 
 
-def drive(project, data, *options):
-    """Do with an edited project all that the driver does; gives what it printed."""
+def draw_seven(project):
+    """Put a picture of a 7 into the project's folder."""
     import numpy as np
     import pictures
 
     pictures.pen_on_squared_paper(7, np.random.default_rng(0)).save(project / "seven.png")
+
+
+def drive(project, data, *options):
+    """Do with an edited project all that the driver does; gives what it printed."""
+    draw_seven(project)
     (project / "driver.py").write_text(DRIVER, encoding="utf-8")
     done = run(project, "driver.py", data, *options)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
@@ -109,8 +122,6 @@ def drive(project, data, *options):
 OPTIMIZER = re.compile(r"optimizer = SGD\(.*?\n    \)\n", re.DOTALL)
 OPTIMIZERS = {
     "Adam": "optimizer = torch.optim.Adam(model.parameters(), lr=0.01)\n",
-    "Adagrad": "optimizer = torch.optim.Adagrad(model.parameters(), lr=0.01)\n",
-    "RMSprop": "optimizer = torch.optim.RMSprop(model.parameters(), lr=0.001, momentum=0.9)\n",
     "two groups": """
     first, *others = model.parameters()
     optimizer = SGD([{"params": [first], "lr": 0.1}, {"params": others}], lr=0.01, momentum=0.9)
@@ -126,6 +137,21 @@ OPTIMIZERS = {
 def test_another_optimizer_in_sgds_place(what, project, data):
     edit(project / "main.py", OPTIMIZER, OPTIMIZERS[what])
     drive(project, data, "--model", "mlp")
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.AdamW])
+def test_other_optimizers_resume_to_the_same_bits(kind, data, tmp_path, monkeypatch):
+    """The same without a copy of the project: one is put in SGD's place in main."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(main, "SGD", lambda weights, **options: kind(weights, lr=0.01))
+    sets = MNIST(data), MNIST(data, train=False)
+    config, quiet = Config(model="mlp", epochs=3, name="straight"), Report(quiet=True)
+    main.fit(config, *sets, report=quiet)
+    shorter = dataclasses.replace(config, name="stopped", epochs=1)
+    main.fit(shorter, *sets, report=quiet)
+    main.fit(dataclasses.replace(shorter, epochs=3), *sets, resume=True, report=quiet)
+    one, other = (checkpoint.load(f"runs/{name}") for name in ("straight", "stopped"))
+    assert same(one, other)
 
 
 NETWORK = '''
@@ -216,8 +242,8 @@ def test_an_edited_activation_is_named_by_resume_and_by_predict(project, data):
     assert "model.py was edited since they were trained" in read.stdout
 
 
-def test_the_shipped_weights_know_their_network(project, data):
-    drive(project, data, "--model", "mlp")
+def test_the_shipped_weights_know_their_network(project):
+    draw_seven(project)
     shipped = "predict.py", "seven.png", "--checkpoint", "pretrained/lenet5.pt"
     assert "edited" not in run(project, *shipped).stdout
     for k in range(2):
@@ -304,8 +330,9 @@ def test_plain_torch_reads_a_checkpoint_as_the_documents_say(project, data):
     readme = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(import torch\n.*?)```", readme, re.DOTALL)
     assert len(lines.splitlines()) <= 5
-    drive(project, data, "--epochs", "3")
-    code = lines.replace("runs/lenet5/", "runs/straight/") + "\nprint(type(model).__name__)\n"
+    command = "main.py", "--epochs", "1", "--data-dir", data, "--name", "plain"
+    assert run(project, *command).returncode == 0
+    code = lines.replace("runs/lenet5/", "runs/plain/") + "\nprint(type(model).__name__)\n"
     done = run(project, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("LeNet5")
