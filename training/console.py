@@ -164,7 +164,7 @@ def before_imports(name: str) -> None:
     if "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ:
         # Threads of libgomp spin while they wait for each other. By default they spin for so long
         # that a second busy program makes a run up to a hundred times slower.
-        os.environ["GOMP_SPINCOUNT"] = "3000"
+        os.environ["GOMP_SPINCOUNT"] = "1500"
     if interactive():
         remember_files()
     elif name == "__main__":

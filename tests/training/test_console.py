@@ -96,7 +96,7 @@ def test_ctrl_c_while_torch_is_imported_is_no_traceback(name, tmp_path):
 @pytest.mark.parametrize(
     ("own", "expected"),
     [
-        ({}, "3000"),
+        ({}, "1500"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
     ],
@@ -124,7 +124,7 @@ def test_the_threads_of_torch_read_it(how, tmp_path):
     environment.pop("GOMP_SPINCOUNT", None)
     command = [sys.executable, *how]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.stderr == "3000\n"
+    assert done.stderr == "1500\n"
 
 
 # Streams

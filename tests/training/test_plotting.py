@@ -503,9 +503,7 @@ def drawn_by_a_child(folder, backend=None, rc=""):
     return done.stdout, [path.read_bytes() for path in sorted(folder.glob("*.png"))]
 
 
-@pytest.mark.parametrize(
-    "backend", ["module://matplotlib_inline.backend_inline", "module://nonsense", "nonsense", ""]
-)
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
 def test_pictures_need_no_backend(backend, tmp_path):
     usual, strange = tmp_path / "usual", tmp_path / "strange"
     usual.mkdir()
