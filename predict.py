@@ -25,11 +25,11 @@ import torch
 from dataset import normalize
 from digits import photo, picture
 from files import PictureError, UserError
-from training.checkpoint import edited, load, network
+from training.checkpoint import PLOTS, RUNS, edited, load, network
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
 SHIPPED = Path(__file__).resolve().parent / "pretrained" / "lenet5.pt"
-FIGURE = Path("plots") / "predictions.png"
+FIGURE = PLOTS / "predictions.png"
 THUMBNAIL = 160  # pixels: the longer side of a picture in the figure
 RUNNER_UP = 0.1  # the second digit is printed from this probability on
 
@@ -63,7 +63,7 @@ def picture_paths(names: Iterable[str]) -> Iterator[Path]:
 
 def newest_checkpoint() -> Path:
     """The checkpoint that the user's latest training wrote, else the shipped one."""
-    runs = Path("runs").glob("*/checkpoint.pt")
+    runs = RUNS.glob("*/checkpoint.pt")
     return max(runs, key=lambda path: path.stat().st_mtime, default=SHIPPED)
 
 

@@ -10,6 +10,7 @@ or an optimizer is found out by loading it; nothing here knows today's network o
 """
 
 import csv
+import difflib
 import io
 import json
 import math
@@ -232,6 +233,15 @@ def _weights_alone(weights: dict) -> dict:
             continue
         return state | {"model": weights}
     raise CheckpointError(f"holds weights that fit none of the networks {', '.join(MODELS)}")
+
+
+def runs_there(name: str) -> str:
+    """The runs that have a checkpoint, those with the most similar names first; "" without any."""
+    names = sorted(path.parent.name for path in RUNS.glob("*/checkpoint.pt"))
+    close = difflib.get_close_matches(name, names, 5, 0.0)
+    left = len(names) - len(close)
+    others = f" or one of {left} other{'s' * (left > 1)}" if left else ""
+    return ", ".join(close) + others
 
 
 def network(saved: dict) -> nn.Module:

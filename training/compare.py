@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import difflib
 import glob
 import hashlib
 import itertools
@@ -95,10 +94,8 @@ def find(name: str) -> list[Path]:
                 listed = [row.get("folder") for row in csv.DictReader(file)]
             if folders := [listing.parent / Path(folder).name for folder in listed if folder]:
                 return folders
-    there = sorted(path.parent.name for path in RUNS.glob("*/checkpoint.pt"))
-    close = difflib.get_close_matches(Path(name).name, there, 5, 0.0)
-    others = f" or one of {len(there) - len(close)} others" if len(there) > len(close) else ""
-    advice = f"take {', '.join(close)}{others}" if there else f"there is no run in {RUNS} yet"
+    there = checkpoint.runs_there(Path(name).name)
+    advice = f"take {there}" if there else f"there is no run in {RUNS} yet"
     raise CheckpointError(f"{name}: no such run; {advice}")
 
 

@@ -4,7 +4,6 @@ Nothing finished is lost by accident. A run that was stopped before its last epo
 anew without --overwrite, and the last finished run stays in the folder `previous`.
 """
 
-import difflib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ import torch
 
 from files import FULL, CheckpointError, UserError, check_writable, remove_leftovers
 from training import distributed
-from training.checkpoint import FILES, RUNS, begin, load, network, versions
+from training.checkpoint import FILES, RUNS, begin, load, network, runs_there, versions
 from training.config import Config
 from training.console import tell
 
@@ -66,7 +65,9 @@ def check_start(config: Config, resume: bool, overwrite: bool) -> OnDisk:
     folder = RUNS / config.name
     if resume:
         if not has_checkpoint(config):
-            raise CheckpointError(f"{folder}: no such run to resume; {_runs_there(config)}")
+            there = runs_there(config.name)
+            advice = f"--name takes {there}" if there else "leave --resume out to start it"
+            raise CheckpointError(f"{folder}: no such run to resume; {advice}")
         try:
             saved = load(folder / "checkpoint.pt")
         except CheckpointError as error:
@@ -208,17 +209,6 @@ def _fits(saved: dict) -> bool:
     except UserError:
         return False
     return True
-
-
-def _runs_there(config: Config) -> str:
-    """Which runs could be resumed, the most similar names first."""
-    names = sorted(path.parent.name for path in RUNS.glob("*/checkpoint.pt"))
-    close = difflib.get_close_matches(config.name, names, 5, 0.0)
-    if not names:
-        return "leave --resume out to start it"
-    left = len(names) - len(close)
-    others = f" or one of {left} other{'s' * (left > 1)}" if left else ""
-    return f"--name takes {', '.join(close)}{others}"
 
 
 def preflight(*folders: Path) -> None:

@@ -19,7 +19,7 @@ from training import distributed
 from training.checkpoint import FILES, PLOTS, RUNS, write_table
 from training.config import Config, title
 from training.console import command_line, shows_progress_bars, tell
-from training.intervals import accuracy_interval
+from training.intervals import accuracy_interval, mean_and_deviation
 from training.tally import Tally
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -112,12 +112,11 @@ def summary(runs: list[Run]) -> str:
     """The result of some runs, without the closing time and bracket."""
     config, last = runs[0].config, [run.history[-1] for run in runs]
     accuracies = [100 * row["test_accuracy"] for row in last]
-    spread = f" ± {statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
     seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
     loss = statistics.mean(row["test_loss"] for row in last)
     data = " on GENERATED digits, not MNIST" if config.data == "generated" else ""
     return (
-        f"{stem(runs)}: {evaluated(config)} accuracy {statistics.mean(accuracies):.2f}{spread} %, "
+        f"{stem(runs)}: {evaluated(config)} accuracy {mean_and_deviation(accuracies, 2)} %, "
         f"loss {loss:.4f}{data} (epoch {last[0]['epoch']}{seeds}"
     )
 
