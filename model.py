@@ -2,6 +2,8 @@
 
 Both take normalised images (N x 1 x 28 x 28, float32) and give logits (N x 10). To train a network
 of your own, write its class here and give it a line in MODELS: that is all.
+
+    python model.py  # lists the layers of every network, and how many parameters each one has
 """
 
 from collections.abc import Mapping
@@ -99,3 +101,8 @@ def parameter_table(model: nn.Module) -> str:
     lines = [f"{'layer':<{widths[0]}}  {'parameters':<{widths[1]}}  {'count':>7}"]
     lines += [f"{name:<{widths[0]}}  {formula:<{widths[1]}}  {n:>7,}" for name, formula, n in rows]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    for name, network in MODELS.items():
+        print(f"--model {name}\n\n{parameter_table(network())}\n")

@@ -46,12 +46,9 @@ LOOKS_LIKE_DATA = re.compile(  # what is refused where it would otherwise be ign
     re.IGNORECASE,
 )
 NOTICE = """\
-{line}
-  THESE DIGITS ARE GENERATED, NOT MNIST. Results from them are NOT MNIST results.
+THESE DIGITS ARE GENERATED, NOT MNIST. Results from them are NOT MNIST results.
   What failed: {error}.
-  To get MNIST: {advice}.
-  With --data mnist this is an error instead; --data generated does not try the network.
-{line}"""
+  To get MNIST: {advice}."""
 
 
 class Unavailable(DataError):
@@ -158,7 +155,7 @@ def make_tarballs(
                     f"{root}: this folder did not exist, and {error}; check its name, or {advice}, "
                     "or add --data generated"
                 ) from error
-            notice = NOTICE.format(line="!" * 84, error=error, advice=advice)
+            notice = NOTICE.format(error=error, advice=ADVICE.format(root=root))
             notify(notice)
     if not is_filled(generated, splits):
         notify(f"{generated}: drawing digits")
@@ -259,7 +256,7 @@ def download(files: dict[str, bytes], patience: float, min_speed: float) -> None
             f"({printable(error)}); try pip install --force-reinstall torch torchvision "
             "(both in one command, so that they match)"
         ) from error
-    attempts, failures = 2 * list(MNIST.mirrors), {}
+    attempts, failures = 2 * list(MNIST.mirrors), {}  # {address: what happened there last}
     for mirror in attempts:
         for name in idx.SHA256:
             if name in files:  # a verified file is good wherever it came from
@@ -272,7 +269,10 @@ def download(files: dict[str, bytes], patience: float, min_speed: float) -> None
                 break
         else:
             return
-    tried = ", ".join(f"{url}: {error}" for url, error in failures.items())
+    reasons: dict[str, list[str]] = {}
+    for url, error in failures.items():
+        reasons.setdefault(str(error), []).append(url)
+    tried = "; ".join(f"{reason}: {', '.join(urls)}" for reason, urls in reasons.items())
     cure = f"; {CERTIFICATES}" if any(map(lacks_certificates, failures.values())) else ""
     raise Unavailable(f"MNIST: cannot be downloaded ({tried}{cure})")
 
@@ -324,7 +324,9 @@ def fetch(url: str, seconds: float, min_speed: float) -> bytes:
     finally:
         abandoned.set()
     if errors:
-        raise Unavailable(printable(errors[0])) from errors[0]
+        reason = getattr(errors[0], "reason", None)  # urllib wraps an error of the system
+        words = getattr(reason, "strerror", None) or errors[0]
+        raise Unavailable(printable(words)) from errors[0]
     return bytes(body)
 
 
@@ -349,8 +351,8 @@ def write_mnist(folder: Path, files: dict[str, bytes]) -> None:
         write_tarball(folder / f"{split}.tar", images, labels.long(), split)
 
 
-def printable(error: Exception) -> str:
-    """The message of an error in one short line, whatever a server may have put into it."""
+def printable(error: Exception | str) -> str:
+    """An error, or its message, in one short line, whatever a server may have put into it."""
     text = str(error) or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in text)[:200]
 

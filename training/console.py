@@ -14,6 +14,7 @@ import contextlib
 import difflib
 import errno
 import gc
+import importlib.util
 import io
 import os
 import re
@@ -155,12 +156,17 @@ def _quoted(words: Sequence[str]) -> str:
 def before_imports(name: str) -> None:
     """The first call of a script, before it imports torch; `name` is the script's `__name__`.
 
-    It refuses a Python that is too old, and keeps the threads of torch from spinning for long.
-    Until torch is imported, Ctrl-C then ends a script without a traceback.
+    It refuses a Python that is too old or has no PyTorch, and keeps the threads of torch from
+    spinning for long. Until torch is imported, Ctrl-C then ends a script without a traceback.
     """
     if sys.version_info < OLDEST_PYTHON:
         found, needed = (".".join(map(str, v[:2])) for v in (sys.version_info, OLDEST_PYTHON))
         sys.exit(f"error: Python {found} is too old; start this with Python {needed} or newer")
+    if importlib.util.find_spec("torch") is None:
+        sys.exit(
+            f"error: PyTorch is not installed for {sys.executable}; activate the environment that "
+            "has it, or run python -m pip install -r requirements.txt"
+        )
     if "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ:
         # Threads of libgomp spin while they wait for each other. By default they spin for so long
         # that a second busy program makes a run up to a hundred times slower.

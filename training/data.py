@@ -118,9 +118,7 @@ def tell_of_other_folder(given: Path) -> None:
 def announce(dataset: MNIST, say: Callable[[str], None]) -> None:
     """Say which images a dataset has, and warn of digits that are missing."""
     which = "the published MNIST" if dataset.published else "NOT the published MNIST"
-    digest = dataset.digests[0][:12]
-    say(f"{dataset.path}: {len(dataset):,} images, {which} (SHA-256 {digest}...)")
-    counts = dataset.class_counts()
-    say("  of each digit, 0 to 9: " + " ".join(f"{count:,}" for count in counts))
-    if missing := [str(digit) for digit, count in enumerate(counts) if count == 0]:
+    say(f"{dataset.path}: {len(dataset):,} images, {which}")
+    missing = [str(digit) for digit, count in enumerate(dataset.class_counts()) if count == 0]
+    if missing:
         tell(f"warning: {dataset.path}: no image shows a {' or a '.join(missing)}")

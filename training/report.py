@@ -14,7 +14,6 @@ from torch import nn
 from tqdm import tqdm
 
 from dataset import MNIST
-from model import parameter_table
 from training import distributed
 from training.checkpoint import FILES, PLOTS, RUNS, write_table
 from training.config import Config, title
@@ -53,13 +52,16 @@ class Report:
         )
 
     def introduce(self, model: nn.Module, device: torch.device) -> None:
-        """Show the network's parameters and where it is trained."""
-        threads = f", threads: {torch.get_num_threads()}" if device.type == "cpu" else ""
-        self.say(f"\n{parameter_table(model)}\n\ndevice: {device}{threads}")
+        """Say how large the network is and where it is trained."""
+        count = sum(parameter.numel() for parameter in model.parameters())
+        threads = torch.get_num_threads()
+        many = f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
+        self.say(f"{count:,} parameters (python model.py lists them), trained on {device}{many}")
 
     def begin(self, config: Config, history: list[dict]) -> None:
         """Name a run and head its table; show the epochs that a resumed run has."""
-        self.say("\n" + "\n".join((config.name, *title(config))))
+        what, options = title(config)
+        self.say(f"\n{config.name}: {what}\n{options}")
         part = "val" if config.val_size else "test"
         self.say(f"epoch  train loss  train acc  {part:>4} loss  {part:>4} acc        lr  seconds")
         for row in history:

@@ -295,7 +295,6 @@ def test_without_mnist_digits_are_drawn_once_and_mnist_is_tried_again_each_time(
         "HTTP Error 404",
         "SHA-256",
         "put train.tar and test.tar",
-        "--data mnist",
     ):
         assert words in told
     assert "drawing" in told and (tmp_path / "generated/README.txt").read_text() in told

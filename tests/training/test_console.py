@@ -547,3 +547,12 @@ def test_a_note_that_python_did_not_renew_proves_no_edit(session):
 def test_a_script_does_not_look_at_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr(edited, "_project_files", lambda: pytest.fail("it looked"))
     assert console.guarded(lambda: 0) == 0
+
+
+def test_a_python_without_torch_gets_one_line(tmp_path):
+    start = [sys.executable, "-S", str(ROOT / "main.py")]  # -S: without installed packages
+    found = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True)
+    (line,) = found.stderr.splitlines()
+    assert found.returncode == 1
+    assert line.startswith("error: PyTorch is not installed for ")
+    assert "requirements.txt" in line

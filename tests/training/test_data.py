@@ -199,7 +199,7 @@ def test_the_images_are_announced(load, tmp_path):
     lines = []
     load("fashion", say=lines.append)
     assert "fashion/train.tar: 30 images, NOT the published MNIST" in Path(lines[0]).as_posix()
-    assert lines[1] == "  of each digit, 0 to 9: 3 3 3 3 3 3 3 3 3 3"
+    assert len(lines) == 2
     assert not any(digest in line for line in lines for digest in load("fashion")[0].digests)
 
 
