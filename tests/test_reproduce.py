@@ -1,4 +1,4 @@
-"""reproduce.py: the documents are what it wrote, its statistics are right, it counts honestly."""
+"""reproduce.py runs every experiment once, counts honestly and continues where it was stopped."""
 
 import csv
 import dataclasses
@@ -16,80 +16,8 @@ from helpers import ROOT, write_data
 
 import main
 import reproduce
-from training import checkpoint, cli
-from training.config import RECIPES
-
-
-def test_the_tables_are_made_of_the_committed_results():
-    results = reproduce.read_results()
-    for path, text in (
-        (ROOT / "docs" / "results.md", reproduce.all_tables(results)),
-        (ROOT / "README.md", "\n".join(reproduce.main_table(results, reproduce.IN_README))),
-    ):
-        between = path.read_text(encoding="utf-8").split(reproduce.START)[1]
-        assert between.split(reproduce.END)[0].strip() == text.strip(), path
-
-
-def test_the_committed_results_are_complete():
-    results = reproduce.read_results()
-    assert set(results) == set(reproduce.EXPERIMENTS)
-    for name, experiment in reproduce.EXPERIMENTS.items():
-        assert sorted(results[name]) == list(range(experiment.seeds))
-        epochs, _ = cli.parse(experiment.command.split(), "")
-        assert {len(history) for history in results[name].values()} == {epochs.epochs}
-
-
-def test_the_first_words_of_main_are_the_results():
-    accuracies = cli.recipe_accuracies()
-    mean = accuracies["baseline"].partition(" ")[0]
-    results = reproduce.last(reproduce.read_results()["mlp"], "test_accuracy", 100)
-    assert f"5 epochs, {mean} % of the test images right" in main.__doc__
-    assert f"# {sum(results) / len(results):.2f} %" in main.__doc__
-
-
-def test_the_documents_hold_the_recipes_as_they_are():
-    words = {
-        "epochs": "{} epoch",
-        "batch_size": "batches of {}",
-        "lr": "learning rate {} ",
-        "schedule": " {},",
-        "nesterov": "Nesterov",
-        "dropout": "dropout {}",
-        "weight_decay": "weight decay {}",
-        "label_smoothing": "label smoothing {}",
-        "augment": "{} distortions",
-    }
-    readme = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
-    for name, changed in RECIPES.items():
-        if changed:
-            (row,) = [line for line in readme if line.startswith(f"| `{name}` |")]
-            assert [w for k, w in words.items() if w.format(changed.get(k, "")) in row] == [
-                words[key] for key in words if key in changed
-            ], row
-
-
-def histories(*accuracies):
-    """{seed: history} of runs of two epochs that end with these accuracies."""
-    first = dict.fromkeys(checkpoint.METRICS, 0.5)
-    return {
-        seed: [first, first | {"test_accuracy": accuracy, "test_loss": 2.0, "seconds": 3.0}]
-        for seed, accuracy in enumerate(accuracies)
-    }
-
-
-def test_a_row_is_mean_deviation_and_range_of_the_last_epochs():
-    (row,) = reproduce.main_table({"fast": histories(0.98765, 0.99, 0.9712)}, ["fast"])[2:]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells == [
-        "fast",
-        "`python main.py --recipe fast`",
-        "44,426",
-        "–",
-        "98.30 ± 1.02",
-        "97.12 to 99.00",
-        "3",
-        "4 s",  # 0.5 of the first epoch, 3 of the second, rounded to even
-    ]
+from training import checkpoint, experiments, results
+from training.experiments import Experiment, Setting
 
 
 @pytest.fixture
@@ -98,9 +26,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "d").mkdir()
     write_data(tmp_path / "d", 80, 30)
-    monkeypatch.setitem(
-        reproduce.EXPERIMENTS, "mlp", reproduce.Experiment("--model mlp --epochs 2", 2)
-    )
+    monkeypatch.setitem(experiments.ALL, "mlp", Experiment("--model mlp --epochs 2", 2))
     options = "--only", "mlp", "--device", "cpu", "--data-dir", "d"
     return lambda *more: reproduce.cli([*options, *more])
 
@@ -120,8 +46,8 @@ def test_each_run_is_what_its_command_does(here, capsys):
 def collected(capsys):
     """The seeds that count, and what is said of the others."""
     options = reproduce.parse_options("--only mlp --device cpu --data-dir d".split())
-    results = reproduce.collect(reproduce.make_plan(options))
-    return sorted(results.get("mlp", {})), capsys.readouterr().err
+    found = reproduce.collect(reproduce.make_plan(options.only, options))
+    return sorted(found.get("mlp", {})), capsys.readouterr().err
 
 
 def test_only_finished_runs_of_this_experiment_count(here, capsys, monkeypatch):
@@ -166,7 +92,8 @@ def test_an_unknown_run_is_one_line(here, capsys):
 def test_only_complete_experiments_on_mnist_replace_the_documents(here, monkeypatch, capsys):
     """Not other data, not fewer seeds; and one experiment leaves the rows of the others."""
     written = []
-    monkeypatch.setattr(reproduce, "write_documents", lambda found, _: written.append(found))
+    monkeypatch.setattr(results, "write", lambda found, _: written.append(found))
+    monkeypatch.setattr(results, "write_documents", lambda: None)
     for seed in ("", "_seed1"):
         here("--run", f"mlp_epochs2{seed}_d")
     assert here("--write") == 0
@@ -181,39 +108,30 @@ def test_only_complete_experiments_on_mnist_replace_the_documents(here, monkeypa
     assert [list(found) for found in written] == [["mlp"]]
 
 
-def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path, monkeypatch):
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "plots").mkdir()
-    for name in ("README.md", "docs/results.md"):
-        text = f"before\n{reproduce.START}\nold\n{reproduce.END}\nafter\n"
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
-    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "docs" / "results.csv")
-    monkeypatch.setattr(
-        reproduce.read_results, "__defaults__", (tmp_path / "docs" / "results.csv",)
-    )
-    versions = {"python": "3", "torch": "2", "threads": 1}
-    reproduce.write_documents({"fast": histories(0.9, 0.91), "mlp": histories(0.8, 0.81)}, versions)
-    reproduce.write_documents({"mlp": histories(0.7, 0.71)}, versions | {"torch": "3"})
-    with open(tmp_path / "docs" / "results.csv", newline="") as file:
-        made_with = {(row["experiment"], row["torch"]) for row in csv.DictReader(file)}
-    assert made_with == {("fast", "2"), ("mlp", "3")}
-    results = reproduce.read_results()
-    assert results["fast"] == histories(0.9, 0.91) and results["mlp"] == histories(0.7, 0.71)
-    for name in ("README.md", "docs/results.md"):
-        text = (tmp_path / name).read_text(encoding="utf-8")
-        assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-        assert "| 90.50 ± 0.71 |" in text and "| 70.50 ± 0.71 |" in text
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
-        "comparison.png",
-        "models.png",
-    }
+def test_the_study_tests_the_best_settings_once_all_are_judged(here, monkeypatch, capsys):
+    settings = [Setting(1, 0, 0), Setting(1, 0.5, 0)]
+    short = {one.judged: Experiment(f"{one.command} --val-size 20", 1) for one in settings}
+    short |= {one.tested: Experiment(one.command, 1) for one in settings}
+    for name, experiment in short.items():
+        monkeypatch.setitem(experiments.ALL, name, experiment)
+    monkeypatch.setattr(reproduce, "JUDGED", [one.judged for one in settings])
+    monkeypatch.setattr(results, "SETTINGS", settings)
+    monkeypatch.setattr(results, "LENGTHS", (1,))
+    assert here("--study", "regularization", "--commands") == 0
+    commands = capsys.readouterr().out.splitlines()
+    names = [line.split("--run ")[1] for line in commands]
+    assert names == ["lenet5_epochs1_val20_d", "lenet5_epochs1_dropout0.5_val20_d"]
+    for line in commands:
+        assert reproduce.cli(line.split("reproduce.py ")[1].split()) == 0
+    assert "validation accuracy" in capsys.readouterr().out
+    assert here("--study", "regularization", "--commands") == 0
+    names = [line.split("--run ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert set(names) <= {"lenet5_epochs1_d", "lenet5_epochs1_dropout0.5_d"}
+    assert "lenet5_epochs1_d" in names  # the baseline is always tested
 
 
 def test_weights_of_an_unfinished_or_other_run_are_not_exported(here, monkeypatch, capsys):
-    monkeypatch.setitem(
-        reproduce.EXPERIMENTS, "best", reproduce.Experiment("--model mlp --epochs 2", 1)
-    )
+    monkeypatch.setitem(experiments.ALL, "best", Experiment("--model mlp --epochs 2", 1))
     options = "--only", "best", "--device", "cpu", "--data-dir", "d", "--write", "--export", "w.pt"
     assert reproduce.cli([*options]) == 1
     assert "mlp_epochs2_d is not finished (not started)" in capsys.readouterr().err

@@ -17,7 +17,8 @@ FLOORS = [  # from the ground up; a module imports from floors below, or beside 
     ["training.plotting", "training.tally", "training.seeding", "training.optim"],
     ["training.charts", "training.source", "training.jobs", "training.intervals"],
     ["training.checkpoint", "training.config", "training.cli", "training.folder"],
-    ["training.report", "training.compare", "training.data"],
+    ["training.report", "training.compare", "training.data", "training.experiments"],
+    ["training.results"],
     ["main"],
     ["predict", "reproduce"],
 ]

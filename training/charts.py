@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from training.intervals import interval
 
 # matplotlib comes through plotting, which imports it in an environment that suits it.
 from training.plotting import (
@@ -22,6 +25,7 @@ from training.plotting import (
     History,
     by_epoch,
     frame,
+    images_with_texts,
     literal,
     logarithmic_if_wide,
     matplotlib,
@@ -34,6 +38,7 @@ from training.plotting import (
 
 Results = Mapping[str, Mapping[int, History]]
 Ways = Mapping[str, Mapping[str, Sequence[float]]]  # {network: {way: seconds}}
+Point = tuple[float, Sequence[float], bool]  # seconds, errors in percent, whether it is ours
 Published = tuple[float, float, float, float]  # train loss, accuracy (%), test loss, accuracy (%)
 
 COLORS = (BLUE, RED, "#228833", "#ee7733", "#aa3377", "#33bbee", "#bbaa00", "#777777")
@@ -207,6 +212,134 @@ def comparison_figure(
     several = any(len(seeds) > 1 for seeds in results.values())
     band = "line: mean of the seeds; band: lowest to highest"
     small_print(figure, band if several else "", *notes)
+    return figure
+
+
+def regularization(
+    path: str | Path, points: Mapping[tuple[int, float, float], Sequence[float]]
+) -> None:
+    """Draw what dropout and weight decay do into a PNG file; see `regularization_figure`."""
+    save(regularization_figure(points), path)
+
+
+@own_settings()
+def regularization_figure(points: Mapping[tuple[int, float, float], Sequence[float]]) -> Figure:
+    """Validation error against dropout: a line for each weight decay, a panel for each length.
+
+    `points` is {(epochs, dropout, weight decay): the error of each seed in percent}.
+    """
+    lengths, dropouts, decays = (sorted(set(values)) for values in zip(*points, strict=True))
+    figure = titled("What dropout and weight decay do to LeNet-5", 11, 4.8)
+    panels = np.atleast_1d(figure.subplots(1, len(lengths), sharey=True))
+    for axes, epochs in zip(panels, lengths, strict=True):
+        for number, decay in enumerate(decays):
+            found = [interval(points[epochs, dropout, decay]) for dropout in dropouts]
+            mean, low, high = np.array(found).T
+            places = np.arange(len(dropouts)) + 0.08 * (number - (len(decays) - 1) / 2)
+            axes.errorbar(
+                places,
+                mean,
+                yerr=[mean - low, high - mean],
+                fmt="o-",
+                color=COLORS[number],
+                markersize=4,
+                capsize=3,
+                linewidth=1.2,
+                label=f"weight decay {decay:g}",
+            )
+        axes.set_xticks(range(len(dropouts)), [f"{dropout:g}" for dropout in dropouts])
+        axes.set_xlabel("dropout")
+        axes.set_title(f"{epochs} epochs", fontsize=11)
+        axes.yaxis.set_major_formatter("{x:g} %")
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("validation error")
+    panels[0].legend(frameon=False, fontsize=9)
+    counts = {len(errors) for errors in points.values()}
+    small_print(
+        figure,
+        f"dot: mean of {min(counts)} seeds; bar: its 95 % interval; published optimiser, tested on "
+        "held-out training images",
+    )
+    return figure
+
+
+def time_and_error(path: str | Path, points: Mapping[str, Point]) -> None:
+    """Draw time against error into a PNG file; see `time_and_error_figure`."""
+    save(time_and_error_figure(points), path)
+
+
+@own_settings()
+def time_and_error_figure(points: Mapping[str, Point]) -> Figure:
+    """The time of one run against its test error, both axes logarithmic.
+
+    `points` is {what: (seconds, the error of each seed in percent, whether it is this project)}.
+    """
+    figure = titled("Time of one run, and its test error on MNIST", 9, 5.5)
+    axes = figure.subplots()
+    in_order = sorted(points.items(), key=lambda point: np.mean(point[1][1]))
+    for number, (what, (seconds, errors, ours)) in enumerate(in_order):
+        mean, spread = np.mean(errors), np.std(errors, ddof=1) if len(errors) > 1 else 0
+        color = BLUE if ours else RED
+        axes.errorbar(seconds, mean, yerr=spread, fmt="o" if ours else "x", color=color, capsize=3)
+        axes.annotate(
+            literal(what),
+            (seconds, mean),
+            xytext=(7, -13 if number % 2 else 5),  # so that neighbours do not hide each other
+            textcoords="offset points",
+            fontsize=9,
+            color=color,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.margins(x=0.18, y=0.12)
+    for axis, unit in ((axes.xaxis, " s"), (axes.yaxis, " %")):
+        low, high = axis.get_view_interval()
+        round_numbers = [step * 10.0**power for power in range(-3, 5) for step in (1, 2, 5)]
+        axis.set_ticks([number for number in round_numbers if low <= number <= high])
+        axis.set_major_formatter("{x:g}" + unit)
+    axes.minorticks_off()
+    axes.set_xlabel("time of one run on one thread")
+    axes.set_ylabel("test error")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    small_print(
+        figure, "dot: this project; cross: other programs; bar: ± standard deviation of the seeds"
+    )
+    return figure
+
+
+def hardest(
+    path: str | Path, images: torch.Tensor, labels: torch.Tensor, answers: torch.Tensor
+) -> None:
+    """Draw what every network reads wrong into a PNG file; see `hardest_figure`."""
+    save(hardest_figure(images, labels, answers), path)
+
+
+@own_settings()
+def hardest_figure(
+    images: torch.Tensor, labels: torch.Tensor, answers: torch.Tensor, columns: int = 8
+) -> Figure:
+    """The images that every network reads wrong, with their label and what the networks answer.
+
+    `images` are uint8, N x 28 x 28; `labels` N; `answers` networks x N, both int64.
+    """
+    wrong = (answers != labels).all(0).nonzero().flatten()
+    texts = []
+    for index in wrong.tolist():
+        counts = torch.bincount(answers[:, index], minlength=10)
+        given = [f"{digit} ({counts[digit]})" for digit in counts.argsort(descending=True).tolist()]
+        texts.append(f"label {labels[index]}\n{', '.join(given[: (counts > 0).sum()])}")
+    number = len(answers)
+    figure = titled(
+        f"What all {number} networks read wrong", 11, 1.1 + 1.6 * max(1, -(-len(wrong) // columns))
+    )
+    images_with_texts(figure, images[wrong], texts, columns)
+    small_print(
+        figure,
+        f"{len(wrong)} of {len(labels):,} test images; below the label: the answers, and how many "
+        f"of the {number} networks give each",
+    )
     return figure
 
 

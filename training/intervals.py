@@ -1,5 +1,7 @@
 """How sure a result is: deviations, and intervals for a difference and for an accuracy."""
 
+import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -28,20 +30,42 @@ def verdict(
 
     Both are {seed: history}; their common seeds are compared in pairs.
     """
-    seeds = sorted(one.keys() & other.keys())
-    if len(seeds) < 2:
+    points = differences(one, other)
+    if len(points) < 2:
         return "not enough seeds are finished."
-    accuracies = [
-        [100 * histories[seed][-1]["test_accuracy"] for seed in seeds] for histories in (one, other)
-    ]
-    mean, low, high = interval([a - b for a, b in zip(*accuracies, strict=True)])
+    mean, low, high = interval(points)
     difference = (
         f"{mean:+.2f} points of {tested_on} accuracy (95 % interval {low:+.2f} to {high:+.2f}; "
-        f"{len(seeds)} seeds, paired)"
+        f"{len(points)} seeds, paired)"
     )
     if low <= 0 <= high:
         return f"{difference}. The interval holds 0: this may be nothing but noise."
     return f"{difference}. More than noise: {'better' if mean > 0 else 'worse'}."
+
+
+def differences(one: Mapping[int, list[dict]], other: Mapping[int, list[dict]]) -> list[float]:
+    """By how many points of accuracy one experiment is above another, for each common seed."""
+    return [
+        100 * (one[seed][-1]["test_accuracy"] - other[seed][-1]["test_accuracy"])
+        for seed in sorted(one.keys() & other.keys())
+    ]
+
+
+def seeds_needed(deviation: float, difference: float, power: float = 0.8) -> int:
+    """How many seeds show a difference, in `power` of all paired comparisons, at the 5 % level.
+
+    `deviation` is that of the paired differences between the seeds. The test is the two-sided
+    paired t-test, whose power is that of the noncentral t distribution.
+    """
+    from scipy import stats  # here, because it takes half a second to import
+
+    for seeds in itertools.count(2):
+        freedom, shift = seeds - 1, difference / deviation * math.sqrt(seeds)
+        limit = stats.t.ppf(0.975, freedom)
+        seen = stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift)
+        if seen >= power:
+            break
+    return seeds
 
 
 def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:

@@ -6,6 +6,7 @@ They use matplotlib's `Figure` and not pyplot, which keeps each figure and may o
 """
 
 import io
+import math
 import os
 import sys
 import textwrap
@@ -353,31 +354,35 @@ def mistakes_figure(
     wrong = (answers != labels).nonzero().flatten()
     order = confidence[wrong].argsort(descending=True, stable=True)
     worst = wrong[order][: rows * columns]
-    rows = max(1, -(-len(worst) // columns))  # rounded up: the rows in use
+    rows = max(1, math.ceil(len(worst) / columns))  # those in use
     figure = titled(title[0], 11, 1.1 + 1.6 * rows)
-    axes = figure.subplots()  # one for all images: one for each would take half a second
-    cell_height, cell_width = 42, 36  # pixels: an image, a margin, and two lines of text above
-    canvas = np.zeros((cell_height * rows, cell_width * columns), np.uint8)
-    for place, index in enumerate(worst.tolist()):
-        row, column = divmod(place, columns)
-        y, x = cell_height * row, cell_width * column
-        canvas[y + 12 : y + 40, x + 4 : x + 32] = images[index].numpy()
-        axes.text(
-            x + 18,
-            y + 11,
-            f"label {labels[index]}, answer {answers[index]}\n{100 * confidence[index]:.1f} % sure",
-            ha="center",
-            va="bottom",
-            fontsize=8.5,
-            color=RED,
-        )
-    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255)
-    axes.set_axis_off()
+    texts = [
+        f"label {labels[index]}, answer {answers[index]}\n{100 * confidence[index]:.1f} % sure"
+        for index in worst.tolist()
+    ]
+    images_with_texts(figure, images[worst], texts, columns)
     which = f"the {len(worst)} most confident of {len(wrong):,} mistakes in {len(labels):,} images"
     if len(wrong) == 0:
         which = f"no mistakes in {len(labels):,} images"
     small_print(figure, which, title[1], note)
     return figure
+
+
+def images_with_texts(
+    figure: Figure, images: torch.Tensor, texts: Sequence[str], columns: int
+) -> None:
+    """Draw images (uint8, N x 28 x 28) in rows, each under a red text of two lines."""
+    axes = figure.subplots()  # one for all images: one for each would take half a second
+    cell_height, cell_width = 42, 36  # pixels: an image, a margin, and two lines of text above
+    rows = max(1, math.ceil(len(images) / columns))
+    canvas = np.zeros((cell_height * rows, cell_width * columns), np.uint8)
+    for place, (image, text) in enumerate(zip(images.numpy(), texts, strict=True)):
+        row, column = divmod(place, columns)
+        y, x = cell_height * row, cell_width * column
+        canvas[y + 12 : y + 40, x + 4 : x + 32] = image
+        axes.text(x + 18, y + 11, text, ha="center", va="bottom", fontsize=8.5, color=RED)
+    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255)
+    axes.set_axis_off()
 
 
 def sheet(path: str | Path, images: torch.Tensor, columns: int = 25) -> None:

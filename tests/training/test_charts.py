@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
@@ -257,3 +258,34 @@ if "matplotlib.pyplot" in sys.modules:
     assert len(set(orders)) > 1, "these seeds order a set alike: choose others"
     for name in ("comparison.png", "models.png", "comparison_of_runs.png"):
         assert len({(tmp_path / seed / name).read_bytes() for seed in ("0", "1", "3")}) == 1
+
+
+def test_the_map_has_a_panel_for_each_length_and_a_line_for_each_weight_decay():
+    points = {
+        (epochs, dropout, decay): [epochs + dropout + decay, epochs + dropout - decay]
+        for epochs in (5, 20)
+        for dropout in (0, 0.5)
+        for decay in (0.1, 0.3)
+    }
+    panels = charts.regularization_figure(points).axes
+    assert [axes.get_title() for axes in panels] == ["5 epochs", "20 epochs"]
+    for axes, epochs in zip(panels, (5, 20), strict=True):
+        assert len(axes.containers) == 2
+        for line in (container.lines[0] for container in axes.containers):
+            assert line.get_ydata().tolist() == pytest.approx([epochs, epochs + 0.5])
+
+
+def test_time_and_error_places_every_program():
+    points = {"ours": (2.0, [1.0, 3.0], True), "theirs": (200.0, [4.0], False)}
+    (axes,) = charts.time_and_error_figure(points).axes
+    placed = {text.get_text(): text.xy for text in axes.texts}
+    assert placed == {"ours": (2.0, 2.0), "theirs": (200.0, 4.0)}
+    assert len(axes.get_xticks()) >= 2 and len(axes.get_yticks()) >= 1
+
+
+def test_the_hardest_images_are_those_that_every_network_reads_wrong():
+    labels = torch.tensor([1, 2, 3, 4])
+    answers = torch.tensor([[7, 2, 8, 9], [7, 3, 3, 9], [1, 2, 8, 0]])  # only the last one
+    images = torch.zeros(4, 28, 28, dtype=torch.uint8)
+    (axes,) = charts.hardest_figure(images, labels, answers).axes
+    assert [text.get_text() for text in axes.texts] == ["label 4\n9 (2), 0 (1)"]

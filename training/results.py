@@ -1,0 +1,263 @@
+"""The results of reproduce.py: one committed file, and the tables and pictures made of it.
+
+`results` is {experiment: {seed: history}} everywhere. Of the study of regularisation the file has
+only the last epoch of each run, so its histories have one row.
+"""
+
+import csv
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from files import write_whole
+from model import build
+from training import checkpoint
+from training.checkpoint import METRICS
+from training.cli import RESULTS, parse
+from training.experiments import (
+    ALL,
+    DECAYS,
+    DROPOUTS,
+    EXPERIMENTS,
+    LENGTHS,
+    PAIRS,
+    SETTINGS,
+    Setting,
+)
+from training.intervals import differences, mean_and_deviation, seeds_needed, verdict
+
+History = list[dict]
+Results = dict[str, dict[int, History]]
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_README = ["lenet5", "mlp", "regularized", "fast", "modern", "best"]
+ONE_THREAD = "one-thread"  # the benchmark's measurement of whole runs
+VERSIONS = ["python", "torch", "threads"]  # columns of the file
+
+
+# The file
+
+
+def read(path: Path = RESULTS) -> Results:
+    """The results in the committed file."""
+    results: Results = {}
+    for row in read_rows(path):
+        history = results.setdefault(row["experiment"], {}).setdefault(int(row["seed"]), [])
+        history.append({key: float(row[key]) for key in METRICS})
+    return {name: results[name] for name in ALL if name in results}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of the committed file."""
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(found: Results, versions: Mapping[str, object], path: Path = RESULTS) -> None:
+    """Put complete experiments into the committed file; the rows of all others stay. OSError."""
+    rows: dict[str, list[dict]] = {name: [] for name in ALL}
+    for row in read_rows(path):
+        rows.setdefault(row["experiment"], []).append(row)
+    made_with = {key: versions[key] for key in VERSIONS}
+    for name, histories in found.items():
+        rows[name] = [
+            {"experiment": name, "seed": seed} | row | made_with
+            for seed, history in histories.items()
+            for row in (history if name in EXPERIMENTS else history[-1:])
+        ]
+    columns = ["experiment", "seed", *METRICS, *VERSIONS]
+    checkpoint.write_table(path, columns, [row for some in rows.values() for row in some])
+
+
+def last(histories: Mapping[int, History], metric: str, scale: float = 1) -> list[float]:
+    """A metric after the last epoch, for each seed."""
+    return [scale * history[-1][metric] for history in histories.values()]
+
+
+# Tables
+
+
+def main_table(results: Results, names: Sequence[str]) -> list[str]:
+    """The lines of the table of test accuracies."""
+    lines = [
+        "| experiment | command | parameters | published | test accuracy (%) | range | n | time |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in (name for name in names if name in results):
+        command, _, published = ALL[name]
+        config, _ = parse(command.split(), "")
+        count = sum(p.numel() for p in build(config.model, config.network).parameters())
+        accuracy = last(results[name], "test_accuracy", 100)
+        seconds = min(sum(row["seconds"] for row in h) for h in results[name].values())
+        note = ", trained on generated digits" if name == "generated" else ""
+        lines.append(
+            f"| {name} | `python main.py {command}`{note} | {count:,} | "
+            f"{f'{published[3]:.2f}' if published else '–'} | {mean_and_deviation(accuracy, 2)} | "
+            f"{min(accuracy):.2f} to {max(accuracy):.2f} | {len(accuracy)} | {seconds:.0f} s |"
+        )
+    return lines
+
+
+def detail_table(results: Results) -> list[str]:
+    """The lines of the table of losses, beside the published ones."""
+    lines = [
+        "| experiment | train loss | train accuracy (%) | test loss | published: train loss, "
+        "accuracy, test loss |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, histories in results.items():
+        published = EXPERIMENTS[name].published
+        lines.append(
+            f"| {name} | {mean_and_deviation(last(histories, 'train_loss'), 4)} | "
+            f"{mean_and_deviation(last(histories, 'train_accuracy', 100), 2)} | "
+            f"{mean_and_deviation(last(histories, 'test_loss'), 4)} | "
+            f"{'{:.4f}, {:.2f}, {:.4f}'.format(*published) if published else '–'} |"
+        )
+    return lines
+
+
+def seeds_table(results: Results) -> list[str]:
+    """The lines of the table of how many seeds a comparison needs."""
+    lines = [
+        "| comparison | deviation of the difference | seeds for 0.1 points | for 0.05 points |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for first, second, what in PAIRS:
+        if first in results and second in results:
+            deviation = statistics.stdev(differences(results[first], results[second]))
+            needed = " | ".join(str(seeds_needed(deviation, size)) for size in (0.1, 0.05))
+            lines.append(f"| {what} | {deviation:.2f} | {needed} |")
+    return lines
+
+
+def all_tables(results: Results) -> str:
+    """The tables of docs/results.md, and whether the differences are more than noise."""
+    known = {name: histories for name, histories in results.items() if name in EXPERIMENTS}
+    verdicts = [
+        f"- {what}: {verdict(known.get(first, {}), known.get(second, {}))}"
+        for first, second, what in PAIRS
+    ]
+    parts = [
+        main_table(known, list(known)),
+        detail_table(known),
+        ["Are the differences noise?"],
+        verdicts,
+        ["How many seeds does it take to see a difference of that size in 80 of 100 comparisons?"],
+        seeds_table(known),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+# The study of regularisation
+
+
+def best_settings(results: Results) -> dict[int, Setting] | None:
+    """The setting of each length with the lowest mean validation error; None before all are run."""
+    if any(one.judged not in results for one in SETTINGS):
+        return None
+    return {
+        epochs: min(
+            (one for one in SETTINGS if one.epochs == epochs),
+            key=lambda one: statistics.mean(errors(results[one.judged])),
+        )
+        for epochs in LENGTHS
+    }
+
+
+def errors(histories: Mapping[int, History]) -> list[float]:
+    """The error of each seed after the last epoch, in percent."""
+    return [100 - accuracy for accuracy in last(histories, "test_accuracy", 100)]
+
+
+def study_tables(results: Results) -> str:
+    """What the study of regularisation found, for docs/results.md; "" before all of it was run."""
+    chosen = best_settings(results)
+    if chosen is None:
+        return ""
+    parts = []
+    for epochs, best in chosen.items():
+        lines = [
+            f"| {epochs} epochs: dropout | "
+            + " | ".join(f"weight decay {decay:g}" for decay in DECAYS)
+            + " |",
+            "| --- |" + " ---: |" * len(DECAYS),
+        ]
+        for dropout in DROPOUTS:
+            row = [Setting(epochs, dropout, decay) for decay in DECAYS]
+            cells = [mean_and_deviation(errors(results[one.judged]), 2) for one in row]
+            marked = [f"**{c}**" if one == best else c for one, c in zip(row, cells, strict=True)]
+            lines.append(f"| {dropout:g} | {' | '.join(marked)} |")
+        parts.append("\n".join(lines))
+    tested = []
+    for epochs, best in chosen.items():
+        found = verdict(results.get(best.tested, {}), results.get(best.baseline.tested, {}))
+        tested.append(
+            f"- {epochs} epochs, dropout {best.dropout:g} and weight decay {best.decay:g}, against "
+            f"none: {found}"
+        )
+    parts.append("The best setting of each length, on MNIST's test set:\n\n" + "\n".join(tested))
+    return "\n\n".join(parts)
+
+
+# Documents
+
+
+def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
+    """Make the tables and pictures of the committed file; OSError."""
+    from training import charts  # here, because matplotlib takes 0.3 s to import
+
+    results = read(path)
+    known = {name: histories for name, histories in results.items() if name in EXPERIMENTS}
+    include(root / "docs" / "results.md", "results", all_tables(results))
+    include(root / "README.md", "results", "\n".join(main_table(results, IN_README)))
+    published = {name: one.published for name, one in EXPERIMENTS.items()}
+    charts.errors(root / "plots" / "comparison.png", "Test error on MNIST", known, published)
+    charts.models(root / "plots" / "models.png", "LeNet-5 and the MLP on MNIST", known)
+    if study := study_tables(results):
+        include(root / "docs" / "results.md", "study", study)
+        points = {
+            (one.epochs, one.dropout, one.decay): errors(results[one.judged]) for one in SETTINGS
+        }
+        charts.regularization(root / "plots" / "regularization.png", points)
+    charts.time_and_error(root / "plots" / "pareto.png", times_and_errors(known))
+
+
+def times_and_errors(known: Results, path: Path = ROOT / "benchmarks" / "results.json") -> dict:
+    """{what: (seconds of a run, errors, whether it is ours)}, as charts.time_and_error takes it.
+
+    The benchmark measures whole runs on one thread, ours and other programs'. Where it does not
+    have one of our experiments, the seconds are those of training and testing, of the fastest run.
+    """
+    measured: dict = {}
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))["measured"]
+        measured = found.get(ONE_THREAD, {})
+    points = {}
+    for name, histories in known.items():
+        if name == "generated":
+            continue
+        trained = min(sum(row["seconds"] for row in history) for history in histories.values())
+        times = measured.get(name, {}).get("whole run", [trained])
+        points[name] = (statistics.median(times), errors(histories), True)
+    for what, quantities in measured.items():
+        if what not in known:
+            wrong = [100 * (1 - accuracy) for accuracy in quantities["accuracy"]]
+            points[what] = (statistics.median(quantities["whole run"]), wrong, False)
+    return points
+
+
+def include(path: Path, what: str, text: str) -> None:
+    """Put a text between the two markers of a document."""
+    start, end = markers(what)
+    document = path.read_text(encoding="utf-8")
+    before, rest = document.split(start, 1)
+    document = f"{before}{start}\n\n{text}\n\n{end}{rest.split(end, 1)[1]}"
+    write_whole(path, document.encode())
+
+
+def markers(what: str) -> tuple[str, str]:
+    """The two lines of a document between which reproduce.py writes."""
+    return f"<!-- {what}: written by reproduce.py -->", f"<!-- end of {what} -->"
