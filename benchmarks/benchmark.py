@@ -1,11 +1,11 @@
 """Measures how long this project takes, beside the usual ways to write the same program.
 
-    python benchmarks/benchmark.py                     # everything, in 26 minutes on 2 quiet cores
-    python benchmarks/benchmark.py --only help,resume  # some of it
+    python benchmarks/benchmark.py                     # everything, in half an hour on 2 cores
+    python benchmarks/benchmark.py --only help resume  # some of it
 
-table.py says what is measured. The file that --json names keeps every value. Stop the benchmark
-whenever you like: the same command goes on, and measures only what is missing in that file. It
-needs Linux or macOS, and MNIST in --data-dir; it measures on the CPU.
+measurements.ini says what is measured. The file that --json names keeps every value. Stop the
+benchmark whenever you like: the same command goes on, and measures only what is missing in that
+file. It needs Linux or macOS, and MNIST in --data-dir; it measures on the CPU.
 """
 
 import csv
@@ -21,10 +21,14 @@ import time
 from pathlib import Path
 from statistics import mean, median
 
-import table
+import table  # makes the project's modules importable
 from table import MEASUREMENTS, ROOT
 
+from files import UserError, write_whole
+
 SIZES = {"quarter": 0.25, "half": 0.5, "all": 1, "twice": 2}  # folders: how much of MNIST they hold
+BUSY_LOOP = "while True: pass"
+LONG, FEWER = 60, 3  # seconds of a repetition, and how many there are of one that takes longer
 
 
 # The programs that this project is compared with. Each one runs in a process of its own.
@@ -141,7 +145,7 @@ def plain_decoding():
 # Parts of this project, each in a process of its own
 
 
-def our_reading(data, splits):
+def read(data, splits):
     """Read the splits of a data folder; "." is a new one, without a cache."""
     from dataset import MNIST
 
@@ -221,17 +225,19 @@ def at_once(commands, threads, work):
         for number, command in enumerate(commands):
             place = work / str(number)
             place.mkdir(exist_ok=True)
-            words = ["-c", f"import benchmark; {command}" if "benchmark." in command else command]
+            words = ["-c", f"from benchmark import *; {command}"]
             if command.startswith("main.py"):
                 always = ["--device", "cpu", "--data-dir", "../all"]
                 words = [str(ROOT / "main.py"), *always, *command.split()[1:]]
+            elif "(" not in command:  # plain Python
+                words = ["-c", command]
             started = {"cwd": place, "stdout": subprocess.PIPE, "text": True}
             started["env"] = os.environ | {"OMP_NUM_THREADS": str(threads)}
             processes.append(subprocess.Popen([sys.executable, "-W", "ignore", *words], **started))
         found = [
             wait(process, command, work / str(number))
             for number, (process, command) in enumerate(zip(processes, commands, strict=True))
-            if command != table.BUSY_LOOP
+            if command != BUSY_LOOP
         ]
     finally:
         for process in processes:
@@ -242,14 +248,12 @@ def at_once(commands, threads, work):
 
 def wait(process, command, place):
     """Wait for a process; gives its memory, and what it or its metrics.csv tell."""
-    from files import UserError
-
     told = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if status:
         raise UserError(f"{command}: failed (status {process.returncode}); its error is above")
-    found = json.loads(told.splitlines()[0]) if "benchmark." in command else {}
+    found = json.loads(told.splitlines()[0]) if told.startswith("{") else {}
     found["memory"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     for path in place.glob("runs/*/metrics.csv"):
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
@@ -259,7 +263,7 @@ def wait(process, command, place):
 
 
 def run(line, threads, work):
-    """Run a side of a measurement in new folders; gives {quantity: number}."""
+    """Run the command of a side in new folders; gives {quantity: number}."""
     for place in work.glob("[0-9]"):
         shutil.rmtree(place)
     start, found = time.perf_counter(), {}
@@ -272,49 +276,49 @@ def run(line, threads, work):
 
 def measure(one, repeats, work):
     """Run the sides of a measurement in turn; gives {side: {quantity: [value, ...]}}."""
-    sides = dict([one.side]) | {side: command for side, (command, _) in one.others.items()}
-    found = {side: {} for side in sides}
+    found = {side: {} for side in one.sides}
     start = time.perf_counter()
     for done in range(repeats):
-        if done >= table.FEWER and time.perf_counter() - start > done * table.LONG:
+        if done >= FEWER and time.perf_counter() - start > done * LONG:
             break
-        told = {line: run(line, one.threads, work) for line in dict.fromkeys(sides.values())}
-        for side, line in sides.items():
-            numbers = told[line].get(side, told[line])  # one command may measure several sides
-            for quantity, number in numbers.items():
-                found[side].setdefault(quantity, []).append(number)
+        commands = dict.fromkeys(command for command, _ in one.sides.values())
+        told = {command: run(command, one.threads, work) for command in commands}
+        for side, (command, _) in one.sides.items():
+            numbers = told[command].get(side, told[command])  # it may measure several sides
+            for quantity in {one.unit, "accuracy"} & numbers.keys():
+                found[side].setdefault(quantity, []).append(numbers[quantity])
     return found
+
+
+# The program
 
 
 def benchmark(options):
     """Measure what is missing, keep it and print the table; gives the exit status."""
-    from files import UserError, write_whole
-
-    start, same = table.busyness(), table.circumstances() | {"repeats": options.repeats}
+    start, same = table.busyness(), table.circumstances(options.repeats)
     results = same | {"starts": [], "measured": {}}
-    chosen = {name: MEASUREMENTS[name] for name in options.only}
-    if "scikit-learn" in chosen and same["machine"]["scikit-learn"] == "missing":
-        raise UserError("scikit-learn: not installed; pip install -r requirements-dev.txt")
     if options.json.exists():
-        former = json.loads(options.json.read_text(encoding="utf-8"))
-        if all(former.get(key) == same[key] for key in same):
-            results = former
-    missing = {name: one for name, one in chosen.items() if name not in results["measured"]}
+        results = json.loads(options.json.read_text(encoding="utf-8"))
+        if any(results.get(key) != same[key] for key in same):
+            raise UserError(f"{options.json}: was measured on another machine; move it away")
+    missing = [name for name in options.only if name not in results["measured"]]
+    if "scikit-learn" in str(missing) and same["machine"]["scikit-learn"] == "missing":
+        raise UserError("scikit-learn: not installed; pip install -r requirements-dev.txt")
+    commands = str([MEASUREMENTS[name].sides for name in missing])
+    sizes = [size for size in SIZES if size == "all" or f"../{size}" in commands]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         if missing:
             results["starts"].append(start)
-            print(table.plan(missing.values(), options.repeats), file=sys.stderr)
-            sizes = [size for size in SIZES if f"../{size}" in str(missing) or size == "all"]
             source = str(options.data_dir.expanduser().resolve())
-            data = run(f"benchmark.prepare({source!r}, {sizes})", 2, Path(folder))["data"]
+            data = run(f"prepare({source!r}, {sizes})", 2, Path(folder))["data"]
             if results.setdefault("data", data) != data:
                 raise UserError(f"{options.json}: was measured on other data; move it away")
-        print("\n".join([table.introduction(results), "", *table.HEAD]))
-        for name in chosen:
-            if name in missing:
-                results["measured"][name] = measure(missing[name], options.repeats, Path(folder))
-                write_whole(options.json, (json.dumps(results, indent=1) + "\n").encode())
-            print("\n".join(table.lines(results["measured"], name)), flush=True)
+        for name in missing:
+            print(f"{name}: {MEASUREMENTS[name].what}", file=sys.stderr, flush=True)
+            found = measure(MEASUREMENTS[name], options.repeats, Path(folder))
+            results["measured"][name] = found
+            write_whole(options.json, (json.dumps(results, indent=1) + "\n").encode())
+    print(table.table(results))
     if options.write:
         table.write_documents(results)
     return 0
@@ -327,22 +331,18 @@ def main(argv=None):
     def program():
         parser = console.Parser(f"{__doc__}\nmeasurements: {', '.join(MEASUREMENTS)}")
         add = parser.add_argument
-        add("--only", default=",".join(MEASUREMENTS), metavar="NAME,...", help="(default: all)")
+        everything = list(MEASUREMENTS)
+        add("--only", nargs="+", choices=everything, default=everything, metavar="NAME", help="")
         add("--repeats", type=int, default=5, choices=range(1, 100), metavar="N", help="(5)")
         add("--data-dir", type=Path, default="data", help="holds MNIST (default: data)")
         add("--json", type=Path, default="benchmark.json", metavar="PATH", help="(benchmark.json)")
         add("--write", action="store_true", help="write docs/speed.md, README.md and the picture")
-        options = parser.parse_args(argv)
-        options.only = options.only.split(",")
-        if unknown := set(options.only) - set(MEASUREMENTS):
-            parser.error(f"argument --only: {unknown.pop()}: there are {', '.join(MEASUREMENTS)}")
-        return benchmark(options)
+        return benchmark(parser.parse_args(argv))
 
     return console.guarded(program)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):  # as for somebody who has set nothing
         os.environ.pop(name, None)
     paths = [str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]

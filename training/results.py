@@ -32,7 +32,6 @@ Results = dict[str, dict[int, History]]
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_README = ["lenet5", "mlp", "regularized", "fast", "modern", "best"]
-ONE_THREAD = "one-thread"  # the benchmark's measurement of whole runs
 VERSIONS = ["python", "torch", "threads"]  # columns of the file
 
 
@@ -233,19 +232,21 @@ def times_and_errors(known: Results, path: Path = ROOT / "benchmarks" / "results
     """
     measured: dict = {}
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))["measured"]
-        measured = found.get(ONE_THREAD, {})
-    points = {}
+        measured = json.loads(path.read_text(encoding="utf-8"))["measured"]
+    points, ours = {}, dict(measured.get("recipes", {}))
+    for network, title in (("lenet5", "LeNet-5"), ("mlp", "MLP")):
+        for way, found in measured.get(network, {}).items():
+            if way == "this project":
+                ours[network] = found
+            elif "workers" not in way:
+                wrong = [100 * (1 - accuracy) for accuracy in found["accuracy"]]
+                seconds = statistics.median(found["whole run"])
+                points[f"{way}, {title}"] = (seconds, wrong, False)
     for name, histories in known.items():
-        if name == "generated":
-            continue
-        trained = min(sum(row["seconds"] for row in history) for history in histories.values())
-        times = measured.get(name, {}).get("whole run", [trained])
-        points[name] = (statistics.median(times), errors(histories), True)
-    for what, quantities in measured.items():
-        if what not in known:
-            wrong = [100 * (1 - accuracy) for accuracy in quantities["accuracy"]]
-            points[what] = (statistics.median(quantities["whole run"]), wrong, False)
+        if name != "generated":
+            trained = min(sum(row["seconds"] for row in history) for history in histories.values())
+            times = ours.get(name, {}).get("whole run", [trained])
+            points[name] = (statistics.median(times), errors(histories), True)
     return points
 
 
@@ -259,5 +260,5 @@ def include(path: Path, what: str, text: str) -> None:
 
 
 def markers(what: str) -> tuple[str, str]:
-    """The two lines of a document between which reproduce.py writes."""
-    return f"<!-- {what}: written by reproduce.py -->", f"<!-- end of {what} -->"
+    """The two lines of a document between which a program writes."""
+    return f"<!-- {what}: written by a program -->", f"<!-- end of {what} -->"

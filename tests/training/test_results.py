@@ -159,11 +159,11 @@ def test_the_benchmarks_times_come_first_and_the_runs_own_where_it_has_none(tmp_
     found = {"mlp": histories(0.9, 0.92), "best": histories(0.99)}
     assert results.times_and_errors(found, path)["best"] == (3.5, pytest.approx([1.0]), True)
     measured = {
-        "mlp": {"whole run": [5, 7, 9], "accuracy": [0.9, 0.9, 0.9]},
+        "this project": {"whole run": [5, 7, 9], "accuracy": [0.9, 0.9, 0.9]},
         "tutorial loop": {"whole run": [30, 40, 50], "accuracy": [0.95, 0.94, 0.96]},
     }
-    path.write_text(json.dumps({"measured": {results.ONE_THREAD: measured}}))
+    path.write_text(json.dumps({"measured": {"mlp": measured}}))
     points = results.times_and_errors(found, path)
     assert points["mlp"] == (7, pytest.approx([10, 8]), True)
     assert points["best"][0] == 3.5
-    assert points["tutorial loop"] == (40, pytest.approx([5, 6, 4]), False)
+    assert points["tutorial loop, MLP"] == (40, pytest.approx([5, 6, 4]), False)
