@@ -104,5 +104,5 @@ def parameter_table(model: nn.Module) -> str:
 
 
 if __name__ == "__main__":
-    for name, network in MODELS.items():
-        print(f"--model {name}\n\n{parameter_table(network())}\n")
+    for name in MODELS:
+        print(f"--model {name}\n\n{parameter_table(build(name, {}))}\n")

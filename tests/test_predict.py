@@ -78,7 +78,7 @@ def generated(count):
 
 
 @needs_weights
-@pytest.mark.parametrize(("source", "count"), [(mnist, 200), (generated, 100)])
+@pytest.mark.parametrize(("source", "count"), [(mnist, 120), (generated, 60)])
 def test_photographed_digits_are_read_as_well_as_plain_ones(source, count):
     images, labels = source(count)
     plain = predict.classify(WEIGHTS, list(images)).argmax(axis=1) == labels

@@ -188,7 +188,8 @@ def add_network(project, code=NETWORK):
 def test_a_network_is_one_class_and_one_line(project, data):
     add_network(project)
     told = drive(project, data, "--model", "mine", "--width", "6")
-    rows = [re.split(" {2,}", line.strip()) for line in told.splitlines()]
+    listed = run(project, "model.py").stdout.split("--model mine")[1]
+    rows = [re.split(" {2,}", line.strip()) for line in listed.splitlines()]
     start = next(k for k, row in enumerate(rows) if row[0] == "layer")
     end = next(k for k, row in enumerate(rows) if row[0] == "total")
     counts = [int(row[-1].replace(",", "")) for row in rows[start + 1 : end]]
@@ -199,7 +200,7 @@ def test_a_network_is_one_class_and_one_line(project, data):
         "linear 864 → 10",
     ]
     assert sum(counts) == int(rows[end][-1].replace(",", "")) == 150 + 12 + 330 + 8650
-    assert "Mine on" in told and "width 6" in told
+    assert "Mine on" in told and "width 6" in told and "9,142 parameters" in told
     assert "--width" in run(project, "main.py", "--help").stdout
 
 
@@ -227,7 +228,7 @@ def test_a_finished_command_trains_the_edited_network(project, data):
     edit(project / "model.py", "nn.Linear(120, 84)", "nn.Linear(100, 84)")
     done = run(project, *command)
     assert done.returncode == 0, done.stderr
-    assert "linear 256 → 100" in done.stdout
+    assert "37,606 parameters" in done.stdout
     assert (project / "runs" / "again" / "previous" / "checkpoint.pt").exists()
 
 

@@ -117,9 +117,9 @@ def test_every_truncation_is_refused(outcome, name):
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_no_bit_flip_differs_in_silence(outcome, name):
     content = ARCHIVES[name]
-    bits = random.Random(1).sample(range(8 * len(content)), 2000)
+    bits = random.Random(1).sample(range(8 * len(content)), 1000)
     tried = Counter(map(outcome, flipped(content, bits)))
-    assert tried.total() == 2000 and tried["refused"] > 800
+    assert tried.total() == 1000 and tried["refused"] > 400
 
 
 def test_no_byte_changed_in_pax_records_differs_in_silence(outcome):
