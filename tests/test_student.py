@@ -194,12 +194,12 @@ def test_a_network_is_one_class_and_one_line(project, data):
     end = next(k for k, row in enumerate(rows) if row[0] == "total")
     counts = [int(row[-1].replace(",", "")) for row in rows[start + 1 : end]]
     assert [row[0] for row in rows[start + 1 : end]] == [
-        "conv 1 → 6, 5×5",
+        "conv 1 → 8, 5×5",
         "BatchNorm2d",
-        "conv 6 → 6, 3×3",
-        "linear 864 → 10",
+        "conv 8 → 8, 3×3",
+        "linear 1152 → 10",
     ]
-    assert sum(counts) == int(rows[end][-1].replace(",", "")) == 150 + 12 + 330 + 8650
+    assert sum(counts) == int(rows[end][-1].replace(",", "")) == 200 + 16 + 584 + 11530
     assert "Mine on" in told and "width 6" in told and "9,142 parameters" in told
     assert "--width" in run(project, "main.py", "--help").stdout
 
