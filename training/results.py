@@ -176,7 +176,7 @@ def study_tables(results: Results) -> str:
     chosen = best_settings(results)
     if chosen is None:
         return ""
-    parts = []
+    parts = ["To remember:\n\n" + "\n".join(f"- {one}" for one in lessons(results, chosen))]
     for epochs, best in chosen.items():
         lines = [
             f"| {epochs} epochs: dropout | "
@@ -199,6 +199,40 @@ def study_tables(results: Results) -> str:
         )
     parts.append("The best setting of each length, on MNIST's test set:\n\n" + "\n".join(tested))
     return "\n\n".join(parts)
+
+
+def lessons(results: Results, chosen: Mapping[int, Setting]) -> list[str]:
+    """Three sentences that say what to remember of the study."""
+
+    def error(*settings: Setting) -> float:
+        return statistics.mean(e for one in settings for e in errors(results[one.judged]))
+
+    def change(before: float, after: float) -> str:
+        word = "raises" if after > before else "lowers"
+        return f"{word} the validation error from {before:.2f} % to {after:.2f} %"
+
+    def with_dropout(epochs: int, dropout: float) -> float:
+        return error(*(Setting(epochs, dropout, decay) for decay in DECAYS))
+
+    short, long, most = min(LENGTHS), max(LENGTHS), max(DROPOUTS)
+    none, none_long = error(Setting(short, 0, 0)), error(Setting(long, 0, 0))
+    best = error(chosen[short])
+    effects = [
+        f"at {epochs} epochs it {change(with_dropout(epochs, 0), with_dropout(epochs, most))}"
+        for epochs in LENGTHS
+    ]
+    more = "Longer training" if none - none_long > none - best else "Regularisation"
+    same = [errors(results[one.judged]) for one in SETTINGS if one.epochs == short]
+    return [
+        f"Ask what dropout {most:g} does only together with how long the network trains: "
+        f"{', and '.join(effects)} (means over all weight decays).",
+        f"{more} helps more: without regularisation, training for {long} epochs in place of "
+        f"{short} {change(none, none_long)}; at {short} epochs, the best setting "
+        f"{change(none, best)}.",
+        f"Never choose from single runs: at {short} epochs the best setting lies "
+        f"{none - best:.2f} points below none, and the seeds of one setting have a deviation of "
+        f"{statistics.mean(map(statistics.stdev, same)):.2f} points.",
+    ]
 
 
 # Documents
