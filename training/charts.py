@@ -38,7 +38,7 @@ from training.plotting import (
 
 Results = Mapping[str, Mapping[int, History]]
 Ways = Mapping[str, Mapping[str, Sequence[float]]]  # {network: {way: seconds}}
-Point = tuple[float, Sequence[float], bool]  # seconds, errors in percent, whether it is ours
+Point = tuple[float, Sequence[float], str]  # seconds, errors in percent, kind
 Published = tuple[float, float, float, float]  # train loss, accuracy (%), test loss, accuracy (%)
 
 COLORS = (BLUE, RED, "#228833", "#ee7733", "#aa3377", "#33bbee", "#bbaa00", "#777777")
@@ -273,22 +273,21 @@ def time_and_error(path: str | Path, points: Mapping[str, Point]) -> None:
 def time_and_error_figure(points: Mapping[str, Point]) -> Figure:
     """The time of one run against its test error, both axes logarithmic.
 
-    `points` is {what: (seconds, the error of each seed in percent, whether it is this project)}.
+    `points` is {what: (seconds, the error of each seed in percent, kind)}; the kind is "whole run"
+    or "training" (that alone) of this project, or "other program".
     """
     figure = titled("Time of one run, and its test error on MNIST", 9, 5.5)
     axes = figure.subplots()
-    in_order = sorted(points.items(), key=lambda point: np.mean(point[1][1]))
-    for number, (what, (seconds, errors, ours)) in enumerate(in_order):
-        mean, spread = np.mean(errors), np.std(errors, ddof=1) if len(errors) > 1 else 0
-        color = BLUE if ours else RED
-        axes.errorbar(seconds, mean, yerr=spread, fmt="o" if ours else "x", color=color, capsize=3)
-        axes.annotate(
-            literal(what),
-            (seconds, mean),
-            xytext=(7, -13 if number % 2 else 5),  # so that neighbours do not hide each other
-            textcoords="offset points",
-            fontsize=9,
-            color=color,
+    for seconds, errors, kind in points.values():
+        spread = np.std(errors, ddof=1) if len(errors) > 1 else 0
+        axes.errorbar(
+            seconds,
+            np.mean(errors),
+            yerr=spread,
+            fmt="x" if kind == "other program" else "o",
+            color=RED if kind == "other program" else BLUE,
+            markerfacecolor="white" if kind == "training" else None,
+            capsize=3,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -299,14 +298,38 @@ def time_and_error_figure(points: Mapping[str, Point]) -> Figure:
         axis.set_ticks([number for number in round_numbers if low <= number <= high])
         axis.set_major_formatter("{x:g}" + unit)
     axes.minorticks_off()
+    label_apart(axes, {what: (one[0], float(np.mean(one[1]))) for what, one in points.items()})
     axes.set_xlabel("time of one run on one thread")
     axes.set_ylabel("test error")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     small_print(
-        figure, "dot: this project; cross: other programs; bar: ± standard deviation of the seeds"
+        figure,
+        "dot: this project (hollow: training and testing alone, without start and pictures); "
+        "cross: other programs; bar: ± standard deviation of the seeds",
     )
     return figure
+
+
+def label_apart(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Write a name beside each place, where it hides no name that was written before."""
+    written = []
+    for what, place in sorted(places.items(), key=lambda one: -one[1][1]):
+        corners = [(right, up) for right in (True, False) for up in (5, -13)]
+        for right, up in corners:
+            text = axes.annotate(
+                literal(what),
+                place,
+                xytext=(7 if right else -7, up),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                fontsize=9,
+            )
+            box = text.get_window_extent()
+            if (right, up) == corners[-1] or not any(box.overlaps(other) for other in written):
+                break
+            text.remove()
+        written.append(box)
 
 
 def hardest(

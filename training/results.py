@@ -218,14 +218,14 @@ def lessons(results: Results, chosen: Mapping[int, Setting]) -> list[str]:
     none, none_long = error(Setting(short, 0, 0)), error(Setting(long, 0, 0))
     best = error(chosen[short])
     effects = [
-        f"at {epochs} epochs it {change(with_dropout(epochs, 0), with_dropout(epochs, most))}"
+        f"of {epochs} epochs, it {change(with_dropout(epochs, 0), with_dropout(epochs, most))}"
         for epochs in LENGTHS
     ]
     more = "Longer training" if none - none_long > none - best else "Regularisation"
     same = [errors(results[one.judged]) for one in SETTINGS if one.epochs == short]
     return [
-        f"Ask what dropout {most:g} does only together with how long the network trains: "
-        f"{', and '.join(effects)} (means over all weight decays).",
+        f"Judge dropout together with the length of training. Dropout {most:g}: "
+        f"{'; '.join(effects)} (means over all weight decays).",
         f"{more} helps more: without regularisation, training for {long} epochs in place of "
         f"{short} {change(none, none_long)}; at {short} epochs, the best setting "
         f"{change(none, best)}.",
@@ -259,10 +259,11 @@ def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
 
 
 def times_and_errors(known: Results, path: Path = ROOT / "benchmarks" / "results.json") -> dict:
-    """{what: (seconds of a run, errors, whether it is ours)}, as charts.time_and_error takes it.
+    """{what: (seconds of a run, errors, kind)}, as charts.time_and_error takes it.
 
     The benchmark measures whole runs on one thread, ours and other programs'. Where it does not
-    have one of our experiments, the seconds are those of training and testing, of the fastest run.
+    have one of our experiments, the seconds are those of training and testing, of the fastest run;
+    its kind says so.
     """
     measured: dict = {}
     if path.exists():
@@ -275,12 +276,17 @@ def times_and_errors(known: Results, path: Path = ROOT / "benchmarks" / "results
             elif "workers" not in way:
                 wrong = [100 * (1 - accuracy) for accuracy in found["accuracy"]]
                 seconds = statistics.median(found["whole run"])
-                points[f"{way}, {title}"] = (seconds, wrong, False)
+                points[f"{way}, {title}"] = (seconds, wrong, "other program")
     for name, histories in known.items():
-        if name != "generated":
+        if name in ours:
+            points[name] = (
+                statistics.median(ours[name]["whole run"]),
+                errors(histories),
+                "whole run",
+            )
+        elif name not in ("generated", "mlp56"):  # neither is a recipe
             trained = min(sum(row["seconds"] for row in history) for history in histories.values())
-            times = ours.get(name, {}).get("whole run", [trained])
-            points[name] = (statistics.median(times), errors(histories), True)
+            points[name] = (trained, errors(histories), "training")
     return points
 
 

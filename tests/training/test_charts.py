@@ -276,10 +276,16 @@ def test_the_map_has_a_panel_for_each_length_and_a_line_for_each_weight_decay():
 
 
 def test_time_and_error_places_every_program():
-    points = {"ours": (2.0, [1.0, 3.0], True), "theirs": (200.0, [4.0], False)}
+    points = {
+        "ours": (2.0, [1.0, 3.0], "whole run"),
+        "beside it": (2.1, [2.0], "training"),
+        "theirs": (200.0, [4.0], "other program"),
+    }
     (axes,) = charts.time_and_error_figure(points).axes
     placed = {text.get_text(): text.xy for text in axes.texts}
-    assert placed == {"ours": (2.0, 2.0), "theirs": (200.0, 4.0)}
+    assert placed == {"ours": (2.0, 2.0), "beside it": (2.1, 2.0), "theirs": (200.0, 4.0)}
+    one, other, _ = (text.get_window_extent() for text in axes.texts)
+    assert not one.overlaps(other)
     assert len(axes.get_xticks()) >= 2 and len(axes.get_yticks()) >= 1
 
 

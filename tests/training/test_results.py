@@ -177,7 +177,7 @@ def test_three_sentences_say_what_to_remember_of_the_study():
     found[best[5].judged] = {seed: history[-1:] for seed, history in wobble.items()}
     first, second, third = results.lessons(found, best)
     assert re.search(
-        r"5 epochs it raises the validation error from 2.0\d % to 2.5\d %, and at", first
+        r"5 epochs, it raises the validation error from 2.0\d % to 2.5\d %; of 20", first
     )
     assert second.startswith("Regularisation helps more: ") and "from 2.00 % to 1.00 %." in second
     assert "1.00 points below none" in third and "a deviation of 0.01 points" in third
@@ -197,13 +197,13 @@ def test_the_file_has_every_epoch_of_an_experiment_and_the_last_one_of_the_study
 def test_the_benchmarks_times_come_first_and_the_runs_own_where_it_has_none(tmp_path):
     path = tmp_path / "benchmark.json"
     found = {"mlp": histories(0.9, 0.92), "best": histories(0.99)}
-    assert results.times_and_errors(found, path)["best"] == (3.5, pytest.approx([1.0]), True)
+    assert results.times_and_errors(found, path)["best"] == (3.5, pytest.approx([1.0]), "training")
     measured = {
         "this project": {"whole run": [5, 7, 9], "accuracy": [0.9, 0.9, 0.9]},
         "tutorial loop": {"whole run": [30, 40, 50], "accuracy": [0.95, 0.94, 0.96]},
     }
     path.write_text(json.dumps({"measured": {"mlp": measured}}))
     points = results.times_and_errors(found, path)
-    assert points["mlp"] == (7, pytest.approx([10, 8]), True)
+    assert points["mlp"] == (7, pytest.approx([10, 8]), "whole run")
     assert points["best"][0] == 3.5
-    assert points["tutorial loop, MLP"] == (40, pytest.approx([5, 6, 4]), False)
+    assert points["tutorial loop, MLP"] == (40, pytest.approx([5, 6, 4]), "other program")
