@@ -131,7 +131,7 @@ def test_the_study_tests_the_best_settings_once_all_are_judged(here, monkeypatch
 
 
 def test_weights_of_an_unfinished_or_other_run_are_not_exported(here, monkeypatch, capsys):
-    monkeypatch.setitem(experiments.ALL, "best", Experiment("--model mlp --epochs 2", 1))
+    monkeypatch.setitem(experiments.ALL, "best", Experiment("--model mlp --epochs 2", 2))
     options = "--only", "best", "--device", "cpu", "--data-dir", "d", "--write", "--export", "w.pt"
     assert reproduce.cli([*options]) == 1
     assert "mlp_epochs2_d is not finished (not started)" in capsys.readouterr().err
