@@ -198,7 +198,8 @@ def study_tables(results: Results) -> str:
             f"none: {found}"
         )
     parts.append("The best setting of each length, on MNIST's test set:\n\n" + "\n".join(tested))
-    return "\n\n".join(parts)
+    picture = "![Validation error against dropout](../plots/regularization.png)"
+    return "\n\n".join([picture, *parts])
 
 
 def lessons(results: Results, chosen: Mapping[int, Setting]) -> list[str]:

@@ -31,9 +31,12 @@ def test_the_tables_are_made_of_the_committed_results():
 
 def test_the_committed_results_are_complete():
     committed = results.read()
-    chosen = results.best_settings(committed)
-    tested = {one.tested for best in chosen.values() for one in (best, best.baseline)}
-    assert set(committed) == EXPERIMENTS.keys() | JUDGED.keys() | tested
+    study = committed.keys() - EXPERIMENTS.keys()
+    if study:
+        chosen = results.best_settings(committed)
+        tested = {one.tested for best in chosen.values() for one in (best, best.baseline)}
+        assert study == JUDGED.keys() | tested
+    assert committed.keys() >= EXPERIMENTS.keys()
     for name, histories in committed.items():
         assert sorted(histories) == list(range(ALL[name].seeds))
         planned, _ = cli.parse(ALL[name].command.split(), "")
