@@ -81,6 +81,16 @@ class MNIST(torch.utils.data.Dataset):
         part.digests, part.published = idx.digests(part.data, part.targets), False
         return part
 
+    def joined(self, images: torch.Tensor, labels: torch.Tensor) -> "MNIST":
+        """The same dataset with more images (uint8, N x 28 x 28) and labels (int64, N) at its end.
+
+        A label of -1 says that the image shows no digit.
+        """
+        joined = copy.copy(self)
+        joined.data = torch.cat([self.data, images.to(self.data.device)])
+        joined.targets = torch.cat([self.targets, labels.to(self.data.device)])
+        return joined
+
     def to(self, device: torch.device | str) -> "MNIST":
         """The same dataset on another device."""
         moved = copy.copy(self)

@@ -43,7 +43,7 @@ def train(
 ) -> Tally:
     """One epoch, in an order of images; gives its running averages of loss and accuracy."""
     model.train()
-    criterion = Criterion(len(dataset), config.batch_size, config.label_smoothing)
+    criterion = Criterion(dataset.targets, config.batch_size, config.label_smoothing)
     tally = Tally(len(dataset))
     for images, labels in progress(dataset.batches(order, config.batch_size, distributed.shard())):
         logits = model(images)

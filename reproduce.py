@@ -66,16 +66,16 @@ def make_plan(names: Sequence[str], options: argparse.Namespace) -> Plan:
     """Load the data, and plan the runs of some experiments on them."""
     torch.set_num_threads(1)  # as in every run
     base, defaults = parse(["--device", options.device, "--data-dir", options.data_dir], "")
-    loaded: dict[int, Data] = {}
+    loaded: dict[tuple[int, str], Data] = {}
     plan = Plan({}, {}, defaults.device)
     for name in names:
         config, _ = parse(ALL[name].command.split(), "")
-        held_out = config.val_size
-        if held_out not in loaded:
-            kind = replace(base, val_size=held_out)
-            found, *sets = data.load(kind, defaults, lambda text: None)
-            loaded[held_out] = Data(found.data, found.digests, *sets)
-        own = loaded[held_out]
+        kind = config.val_size, config.mix
+        if kind not in loaded:
+            wanted = replace(base, val_size=config.val_size, mix=config.mix)
+            found, *sets = data.load(wanted, defaults, lambda text: None)
+            loaded[kind] = Data(found.data, found.digests, *sets)
+        own = loaded[kind]
         if name == "generated":
             if own.name != "mnist":
                 continue

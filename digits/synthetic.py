@@ -19,6 +19,7 @@ from digits.tarball import write_tarball
 from files import DataError
 
 STROKES = Path(__file__).with_name("strokes.txt")
+HANDS = Path(__file__).with_name("hands.txt")  # of people who write otherwise than in MNIST
 SIDE, BOX = 28, 20  # pixels: the side of a picture, and the longer side of the digit in it
 SEGMENTS = 88  # straight pieces that each pen path is cut into
 CHUNK = 256  # digits drawn at a time: their temporaries fit into the processor's cache
@@ -36,11 +37,12 @@ SHARPNESS = 1.4  # how steep the edge of a stroke is
 
 Point = tuple[float, float]  # x to the right and y downwards, in sides of the skeleton's square
 Skeleton = list[list[Point]]  # its strokes
+Skeletons = dict[int, list[Skeleton]]  # the ways to write each digit, or each kind of sign
 
 
-def read_skeletons(path: Path = STROKES) -> dict[int, list[Skeleton]]:
+def read_skeletons(path: Path = STROKES) -> Skeletons:
     """The skeletons of each digit, each repeated as often as its weight says; DataError."""
-    skeletons: dict[int, list[Skeleton]] = {digit: [] for digit in range(10)}
+    skeletons: Skeletons = {digit: [] for digit in range(10)}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if line.startswith("#") or not line.strip():
             continue
@@ -161,21 +163,25 @@ def rasterise(path: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     return ink.sub_(0.5).mul_(contrast).add_(0.5).clamp_(0, 1)
 
 
-def draw(count: int, seed: int | np.random.SeedSequence) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(
+    count: int, seed: int | np.random.SeedSequence, skeletons: Skeletons | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` digits (uint8, N x 28 x 28) and their labels (int64, N); a seed gives the same ones.
 
-    Errors: DataError, if strokes.txt has a line that is wrong.
+    `skeletons` are those of strokes.txt, or others with labels from 0 on. Errors: DataError, if
+    strokes.txt has a line that is wrong.
     """
+    skeletons = skeletons or read_skeletons()
     random = np.random.default_rng(seed)
-    labels = random.permutation(count) % 10
+    labels = random.permutation(count) % len(skeletons)
     images = torch.empty(count, SIDE, SIDE, dtype=torch.uint8)
     threads = torch.get_num_threads()
     torch.set_num_threads(min(2, threads))  # operations as small as these lose time with more
     try:
-        for digit, skeletons in read_skeletons().items():
-            where = np.flatnonzero(labels == digit)
-            styles = random.integers(len(skeletons), size=len(where))
-            for style, skeleton in enumerate(skeletons):
+        for label, ways in skeletons.items():
+            where = np.flatnonzero(labels == label)
+            styles = random.integers(len(ways), size=len(where))
+            for style, skeleton in enumerate(ways):
                 points, matrix = (torch.from_numpy(a).float() for a in curve_matrices(skeleton))
                 for part in torch.from_numpy(where[styles == style]).split(CHUNK):
                     pictures = rasterise(pen_paths(points, matrix, len(part), random), random)

@@ -18,6 +18,7 @@ from typing import Any
 from digits.augment import AUGMENTATIONS
 from files import UserError
 from model import MODELS
+from training.mix import MIXES
 from training.optim import SCHEDULES
 
 Value = str | int | float | bool
@@ -47,6 +48,15 @@ RECIPES: dict[str, dict[str, Value]] = {  # the options that each one sets
         "nesterov": True,
         "weight_decay": 0.0005,
         "augment": "elastic",
+    },
+    "handwriting": {
+        "epochs": 24,
+        "lr": 0.05,
+        "schedule": "quadratic",
+        "nesterov": True,
+        "weight_decay": 0.0005,
+        "augment": "elastic",
+        "mix": "handwriting",
     },
 }
 
@@ -137,6 +147,7 @@ class Config:
         0.0, "share of each target that is spread over all ten digits", Number(float, 0, 1), "ε"
     )
     augment: str = option("none", "distort the training images anew in each epoch", AUGMENTATIONS)
+    mix: str = option("none", "what is mixed into the training images", MIXES)
     val_size: int = option(
         0, "hold out the last N training images and test on them", Number(int, 0), "N"
     )
@@ -276,7 +287,7 @@ def run_name(config: Config) -> str:
         elif value is True:
             parts.append(key)
         elif isinstance(value, str):
-            parts.append(value)
+            parts.append(f"{key}-{value}" if key == "mix" else value)  # a recipe has that name, too
         else:
             parts.append(f"{SHORT.get(key, key)}{value}".removesuffix(".0"))
     if config.data != "mnist":
@@ -313,6 +324,7 @@ def title(config: Config, seeds: int = 1) -> tuple[str, str]:
         *own,
         f"label smoothing {config.label_smoothing:g}" * (config.label_smoothing > 0),
         f"{config.augment} augmentation" * (config.augment != "none"),
+        f"with {config.mix} and non-digits mixed in" * (config.mix != "none"),
         f"seeds {config.seed} to {last_seed}" if seeds > 1 else f"seed {config.seed}",
     ]
     return f"{network} on {data}", ", ".join(text for text in options if text)

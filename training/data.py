@@ -11,7 +11,7 @@ from pathlib import Path
 from dataset import MNIST, count_common
 from digits import download
 from files import DataError
-from training import distributed
+from training import distributed, mix
 from training.config import Config, ConfigError
 from training.console import tell
 
@@ -50,6 +50,8 @@ def load(
         if split <= 0:
             raise ConfigError("val_size", f"there are only {len(train_set):,} training images")
         train_set, test_set = train_set.part(0, split), train_set.part(split, None)
+    train_set, added = mix.mixed(train_set, config.mix)
+    config = dataclasses.replace(config, digests=config.digests + added)
     return config, train_set.to(options.device), test_set.to(options.device)
 
 
@@ -66,10 +68,11 @@ def identify(config: Config, sets: Sequence[MNIST], drawn: bool = False) -> Conf
 
 def check(config: Config, train_set: MNIST, test_set: MNIST) -> Config:
     """The configuration that names exactly the data of a run; ConfigError if they do not fit."""
-    if not config.val_size:
+    if not config.val_size and config.mix == "none":
         return identify(config, [train_set, test_set])
-    if train_set.path != test_set.path or not config.digests:
-        raise ConfigError("val_size", "the sets were not split; training.data.load splits them")
+    if not config.digests:
+        changed = "val_size" if config.val_size else "mix"
+        raise ConfigError(changed, "the sets are not those of a run; training.data.load makes them")
     return config
 
 

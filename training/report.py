@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from dataset import MNIST
 from training import distributed
-from training.checkpoint import FILES, PLOTS, RUNS, write_table
+from training.checkpoint import FILES, PLOTS, RUNS, load, network, write_table
 from training.config import Config, title
 from training.console import command_line, shows_progress_bars, tell
 from training.intervals import accuracy_interval, mean_and_deviation
+from training.mix import unseen
 from training.tally import Tally
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -89,6 +90,11 @@ class Report:
             self.say(f"{RUNS / run.config.name}: {', '.join(FILES)}")
         for path in tables + pictures:
             self.say(str(path))
+        folder = RUNS / runs[0].config.name
+        if runs[0].config.mix != "none":
+            self.say(unseen(network(load(folder))))
+        command = f"python predict.py --checkpoint {folder} IMAGE"
+        self.say(f"to read your own handwriting with it: {command}")
         seconds = time.perf_counter() - self.started
         print(f"{summary(runs)}, {seconds:.1f} s in all)", flush=True)
         if warning := nothing_learned(runs, test_set.targets):

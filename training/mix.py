@@ -1,0 +1,51 @@
+"""What --mix adds to the training images: hands that MNIST never saw, and what is no digit.
+
+A picture without a digit has the label -1. The criterion turns it into a tenth for each digit, so
+that the network learns to be unsure; loss, accuracy and counts leave it out (training/tally.py).
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from dataset import MNIST, normalize
+from digits import idx, nondigits, synthetic
+
+MIXES = ("none", "handwriting")
+DIGITS, NON_DIGITS = 30_000, 20_000  # that are mixed into MNIST's 60,000
+NEW_DIGITS, NEW_NON_DIGITS = 2_000, 2_000  # to see what was learned: of another seed, other kinds
+SURE = 0.5  # an answer counts as a digit from this probability on; below it, it is refused
+
+
+def mixed(train_set: MNIST, mix: str) -> tuple[MNIST, tuple[str, ...]]:
+    """A training set with what `mix` adds to it, and the digests of what was added."""
+    if mix == "none":
+        return train_set, ()
+    images, labels = draw(DIGITS, NON_DIGITS, seed=0)
+    return train_set.joined(images, labels), tuple(idx.digests(images, labels))
+
+
+def draw(
+    digits: int, non_digits: int, seed: int, use: str = "learn"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (uint8, N x 28 x 28) and labels (int64, N): digits, then non-digits with label -1."""
+    usual, new = synthetic.read_skeletons(), synthetic.read_skeletons(synthetic.HANDS)
+    both = {digit: usual[digit] + new[digit] for digit in usual}
+    images, labels = synthetic.draw(digits, np.random.SeedSequence([seed, 2]), both)
+    others = nondigits.draw(non_digits, np.random.SeedSequence([seed, 3]), use)
+    return torch.cat([images, others]), torch.cat([labels, torch.full((non_digits,), -1)])
+
+
+@torch.no_grad()
+def unseen(network: nn.Module) -> str:
+    """How well a network reads new digits and refuses kinds of signs that it never saw, in words."""
+    images, labels = draw(NEW_DIGITS, NEW_NON_DIGITS, seed=1, use="test")
+    device = next(network.parameters()).device
+    probability, answer = network(normalize(images.to(device))).softmax(1).cpu().max(1)
+    written = labels >= 0
+    right = ((answer == labels) & (probability >= SURE))[written].double().mean()
+    refused = (probability < SURE)[~written].double().mean()
+    return (
+        f"new generated digits: {100 * right:.2f} % read; letters and signs that were never "
+        f"learned: {100 * refused:.2f} % refused"
+    )
