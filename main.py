@@ -1,6 +1,6 @@
 """Train LeNet-5 or a small MLP on MNIST.
 
-    python main.py --model lenet5           # 5 epochs, 98.79 % of the test images right
+    python main.py --model lenet5           # 5 epochs, 98.80 % of the test images right
     python main.py --model mlp --epochs 5   # 95.60 %
 
 Prints a line for each epoch, keeps the run in runs/<name>/ and draws plots/<name>_*.png.

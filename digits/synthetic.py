@@ -37,6 +37,7 @@ SHARPNESS = 1.4  # how steep the edge of a stroke is
 
 Point = tuple[float, float]  # x to the right and y downwards, in sides of the skeleton's square
 Skeleton = list[list[Point]]  # its strokes
+Seed = int | np.random.SeedSequence | np.random.Generator
 Skeletons = dict[int, list[Skeleton]]  # the ways to write each digit, or each kind of sign
 
 
@@ -164,7 +165,7 @@ def rasterise(path: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
 
 
 def draw(
-    count: int, seed: int | np.random.SeedSequence, skeletons: Skeletons | None = None
+    count: int, seed: Seed, skeletons: Skeletons | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` digits (uint8, N x 28 x 28) and their labels (int64, N); a seed gives the same ones.
 

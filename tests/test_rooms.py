@@ -10,11 +10,11 @@ from helpers import ROOT
 FLOORS = [  # from the ground up; a module imports from floors below, or beside it on its own floor
     ["files"],
     ["digits.picture", "digits.tarball", "digits.png", "digits.archive", "digits.idx"],
-    ["digits.cache", "digits.synthetic", "digits.augment", "digits.photo"],
+    ["digits.cache", "digits.synthetic", "digits.nondigits", "digits.augment", "digits.photo"],
     ["digits.download"],
     ["dataset", "model"],
     ["training.edited", "training.console", "training.distributed"],
-    ["training.plotting", "training.tally", "training.seeding", "training.optim"],
+    ["training.plotting", "training.tally", "training.seeding", "training.optim", "training.mix"],
     ["training.charts", "training.source", "training.jobs", "training.intervals"],
     ["training.checkpoint", "training.config", "training.cli", "training.folder"],
     ["training.report", "training.compare", "training.data", "training.experiments"],

@@ -70,9 +70,10 @@ def check(config: Config, train_set: MNIST, test_set: MNIST) -> Config:
     """The configuration that names exactly the data of a run; ConfigError if they do not fit."""
     if not config.val_size and config.mix == "none":
         return identify(config, [train_set, test_set])
+    if config.val_size and train_set.path != test_set.path:
+        raise ConfigError("val_size", "the sets were not split; training.data.load splits them")
     if not config.digests:
-        changed = "val_size" if config.val_size else "mix"
-        raise ConfigError(changed, "the sets are not those of a run; training.data.load makes them")
+        raise ConfigError("mix", "nothing was mixed in; training.data.load does it")
     return config
 
 

@@ -38,7 +38,7 @@ def draw(
 
 @torch.no_grad()
 def unseen(network: nn.Module) -> str:
-    """How well a network reads new digits and refuses kinds of signs that it never saw, in words."""
+    """How well a network reads new digits and refuses signs that it never saw, in words."""
     images, labels = draw(NEW_DIGITS, NEW_NON_DIGITS, seed=1, use="test")
     device = next(network.parameters()).device
     probability, answer = network(normalize(images.to(device))).softmax(1).cpu().max(1)

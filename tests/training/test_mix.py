@@ -69,7 +69,7 @@ def test_what_is_learned_and_what_is_only_tested_differ():
     assert torch.equal(images, again) and not torch.equal(images, other)
     assert (images[50:].flatten(1).sum(1) > 0).all()  # none of them is blank
     learned, tested = (
-        {tuple(map(tuple, stroke)) for ways in signs.values() for way in ways for stroke in way}
+        {str(way) for ways in signs.values() for way in ways}
         for signs in map(mix.nondigits.read_signs, ("learn", "test"))
     )
     assert learned and tested and not learned & tested
@@ -95,12 +95,7 @@ def test_a_mixed_run_resumes_to_the_same_bits_and_says_what_it_learned(here, cap
 def test_a_mixed_run_is_another_experiment(here, capsys):
     assert here("--epochs", "1", "--quiet") == 0
     assert "mlp_epochs1_mix-handwriting_d: " in capsys.readouterr().out
-    names = {
-        run_name(Config(mix="handwriting")),
-        run_name(Config(recipe="handwriting")),
-        run_name(Config()),
-    }
-    assert len(names) == 3
+    assert run_name(Config(mix="handwriting")) == "lenet5_mix-handwriting"
     assert here("--epochs", "1", "--mix", "none", "--name", "mlp_epochs1_mix-handwriting_d") == 1
     assert "mix was handwriting, is none" in capsys.readouterr().err
 
@@ -116,5 +111,5 @@ def test_the_last_images_of_the_data_are_held_out_not_those_of_the_mix(here, cap
 
 def test_a_program_that_forgets_the_mix_is_told(here):
     sets = MNIST("d"), MNIST("d", train=False)
-    with pytest.raises(ConfigError, match="argument --mix: the sets are not those of a run"):
+    with pytest.raises(ConfigError, match="argument --mix: nothing was mixed in"):
         main.fit(Config(model="mlp", mix="handwriting"), *sets, report=Report(quiet=True))
