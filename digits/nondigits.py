@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from digits import synthetic
-from digits.synthetic import SIDE, Skeleton, Skeletons, parse_skeleton
+from digits.synthetic import BOX, SIDE, Skeleton, Skeletons, parse_skeleton
 from files import DataError
 
 SIGNS = Path(__file__).with_name("signs.txt")
 SHARES = {"signs": 0.6, "scribbles": 0.12, "papers": 0.05, "blots": 0.1, "pairs": 0.13}
+GROUPS = 40  # of blots and of pairs; those of one group are equally coarse or equally far apart
 PATTERNS = 200  # different scribbles and papers; each is drawn many times, never twice the same
 
 
@@ -79,33 +80,49 @@ def papers(random: np.random.Generator) -> Skeletons:
 
 
 def blots(count: int, random: np.random.Generator) -> torch.Tensor:
-    """Parts of objects and scenery (uint8, N x 28 x 28): smooth noise, or where it is bright."""
+    """Parts of objects and scenery (uint8, N x 28 x 28): smooth noise in an oval."""
     images = []
-    for part in np.array_split(np.arange(count), 8):
+    middle = torch.arange(BOX) - (BOX - 1) / 2  # pixels from the middle of the box
+    for part in np.array_split(np.arange(count), min(count, GROUPS)):
         points = int(random.integers(3, 10))  # fewer points make larger blots
         noise = synthetic.standard_normal(random, len(part), 1, points, points)
-        field = F.interpolate(noise, size=(20, 20), mode="bicubic")
+        field = F.interpolate(noise, size=(BOX, BOX), mode="bicubic")
         steepness = torch.from_numpy(random.choice([0.4, 1.5, 6.0], (len(part), 1, 1, 1))).float()
-        images.append(F.pad((field * steepness + 0.4).clamp(0, 1), (4, 4, 4, 4)))
-    return as_bytes(torch.cat(images))
+        radii = torch.from_numpy(random.uniform(4, 14, (len(part), 1, 2, 1))).float()
+        y, x = (middle / radii).square().unbind(2)  # each N x 1 x BOX
+        oval = (4 * (1.3 - y[..., None] - x[..., None, :])).clamp(0, 1)
+        images.append((field * steepness + 0.4).clamp(0, 1) * oval)
+    return centred(torch.cat(images))
 
 
 def pairs(count: int, random: np.random.Generator) -> torch.Tensor:
-    """Two digits that touch (uint8, N x 28 x 28), as small as one picture makes them."""
+    """Two digits that touch (uint8, N x 28 x 28), made as small as one digit."""
     images = []
-    for part in np.array_split(np.arange(count), 8):
-        digits = synthetic.draw(2 * len(part), random)[0].float().div(255)[:, 4:24, 4:24]
+    margin = (SIDE - BOX) // 2
+    for part in np.array_split(np.arange(count), min(count, GROUPS)):
+        digits = synthetic.draw(2 * len(part), random)[0].float().div(255)
+        left, right = digits[:, None, margin:-margin, margin:-margin].split(len(part))
         apart = int(random.integers(9, 16))  # pixels from the left digit to the right one
-        both = torch.zeros(len(part), 1, 20, 20 + apart)
-        both[..., :20] = digits[: len(part), None]
-        both[..., apart:] = torch.maximum(both[..., apart:], digits[len(part) :, None])
-        height = round(20 * 20 / (20 + apart))
-        small = F.interpolate(both, size=(height, 20), mode="bilinear", antialias=True)
-        above = (SIDE - height) // 2
-        images.append(F.pad((1.5 * small).clamp(0, 1), (4, 4, above, SIDE - height - above)))
-    return as_bytes(torch.cat(images))
+        both = F.pad(left, (0, apart))
+        both[..., apart:] = torch.maximum(both[..., apart:], right)
+        height = round(BOX * BOX / (BOX + apart))
+        small = F.interpolate(both, size=(height, BOX), mode="bilinear", antialias=True)
+        above = (BOX - height) // 2
+        images.append(F.pad((1.5 * small).clamp(0, 1), (0, 0, above, BOX - height - above)))
+    return centred(torch.cat(images))
 
 
-def as_bytes(ink: torch.Tensor) -> torch.Tensor:
-    """Ink (N x 1 x 28 x 28, from 0 to 1) as grey levels (uint8, N x 28 x 28)."""
-    return ink.squeeze(1).mul(255).round().to(torch.uint8)
+def centred(boxes: torch.Tensor) -> torch.Tensor:
+    """Boxes of ink (N x 1 x 20 x 20, 0 to 1) as pictures (uint8, N x 28 x 28), centred by mass.
+
+    As in MNIST, they are moved by whole pixels.
+    """
+    images = torch.zeros(len(boxes), SIDE, SIDE, dtype=torch.uint8)
+    for image, ink in zip(images, boxes.squeeze(1), strict=True):
+        mass = ink.sum().clamp(min=1e-6)
+        y = (ink.sum(1) * (torch.arange(BOX) + 0.5)).sum() / mass
+        x = (ink.sum(0) * (torch.arange(BOX) + 0.5)).sum() / mass
+        top, left = (round(float(SIDE / 2 - at)) for at in (y, x))
+        top, left = (min(max(at, 0), SIDE - BOX) for at in (top, left))
+        image[top : top + BOX, left : left + BOX] = ink.mul(255).round()
+    return images

@@ -182,8 +182,9 @@ def draw(
         for label, ways in skeletons.items():
             where = np.flatnonzero(labels == label)
             styles = random.integers(len(ways), size=len(where))
-            for style, skeleton in enumerate(ways):
-                points, matrix = (torch.from_numpy(a).float() for a in curve_matrices(skeleton))
+            for style in np.unique(styles):
+                curves = curve_matrices(ways[style])
+                points, matrix = (torch.from_numpy(array).float() for array in curves)
                 for part in torch.from_numpy(where[styles == style]).split(CHUNK):
                     pictures = rasterise(pen_paths(points, matrix, len(part), random), random)
                     images[part] = pictures.mul_(255).round_().to(torch.uint8)
