@@ -1,11 +1,14 @@
-"""Reads your own handwritten digits; the shipped weights make training optional.
+"""Reads your own handwriting: every digit of a picture; shipped weights make training optional.
 
-    $ python predict.py seven.jpg
-    weights: pretrained/lenet5.pt (lenet5, test accuracy 99.65 %)
-    seven.jpg: 7 (99.8 %)
+    $ python predict.py page.jpg
+    weights: pretrained/handwriting.pt (lenet5, test accuracy 99.50 %)
+    page.jpg:
+    5328
+    794
     plots/predictions.png
 
-The figure shows what the network saw and how sure it is; look there when an answer is wrong.
+The figure shows what was found and how sure the network is; look there when an answer is wrong.
+What the network is less than 50 % sure of is no digit, or cannot be read: "?".
 """
 
 from training import console
@@ -18,33 +21,43 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
-import torch
+from torch import nn
 
-from dataset import normalize
-from digits import photo, picture
+from digits import picture
 from files import PictureError, UserError
-from training.checkpoint import PLOTS, RUNS, edited, load, network
+from training import labelled, reading
+from training.checkpoint import PLOTS, edited, load, network
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
-SHIPPED = Path(__file__).resolve().parent / "pretrained" / "lenet5.pt"
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".heic", ".heif", ".mpo"}
+SHIPPED = Path(__file__).resolve().parent / "pretrained" / "handwriting.pt"
 FIGURE = PLOTS / "predictions.png"
-THUMBNAIL = 160  # pixels: the longer side of a picture in the figure
 RUNNER_UP = 0.1  # the second digit is printed from this probability on
 
 
 def read_command_line(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line's options: `images`, `checkpoint`, `json`."""
+    """The command line's options: `images`, `checkpoint`, `labels`, `json`."""
     parser = console.Parser(__doc__)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, or folders of them")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, or folders of them")
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help="weights (default: your newest run's, else the shipped ones)",
+        default=SHIPPED,
+        help="weights, such as those of a run of yours (default: the shipped ones)",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="read the pictures that a table names (file, label, kind), and say how many are right",
     )
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if bool(options.images) == bool(options.labels):
+        parser.error("give pictures, or --labels with a table of them")
+    return options
 
 
 def printable(text: str | Path) -> str:
@@ -59,12 +72,6 @@ def picture_paths(names: Iterable[str]) -> Iterator[Path]:
         if os.path.isdir(path) and os.access(path, os.R_OK):
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
         yield from inside or [path]  # picture.read says what is wrong with any other folder
-
-
-def newest_checkpoint() -> Path:
-    """The checkpoint that the user's latest training wrote, else the shipped one."""
-    runs = RUNS.glob("*/checkpoint.pt")
-    return max(runs, key=lambda path: path.stat().st_mtime, default=SHIPPED)
 
 
 def weights_in_words(path: Path, checkpoint: dict) -> str:
@@ -82,82 +89,110 @@ def weights_in_words(path: Path, checkpoint: dict) -> str:
         facts.append("trained on generated digits, not on MNIST")
     elif config.data != "mnist":
         facts.append(f"trained on {config.data}, not on MNIST")
+    if config.mix == "none":
+        facts.append("trained without --mix handwriting, so they call nearly everything a digit")
     return f"weights: {printable(path)} ({', '.join(facts)})"
 
 
-def classify(checkpoint: dict, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Probabilities (N x 10) of the digits in images (N x 28 x 28, uint8), in one batch."""
-    with torch.inference_mode():
-        logits = network(checkpoint)(normalize(torch.from_numpy(np.stack(images))))
-    return logits.softmax(dim=1).numpy()
-
-
-def examine(path: Path) -> dict:
-    """One picture's record: its file, a thumbnail, the 28 x 28 the network sees, or the error."""
+def examine(path: Path, weights: nn.Module) -> dict:
+    """One picture's record: `file`, and `rows` of digits, `text` and `page`, or the `error`."""
     record: dict = {"file": str(path)}
     try:
-        page = picture.read(path)
-        record["thumbnail"] = np.asarray(picture.resized(page, THUMBNAIL))
-        record["seen"], record["others"] = photo.prepare(page)
+        page, size, frames = picture.read(path)
     except PictureError as error:
-        record["error"] = str(error)
-        console.tell(f"error: {printable(path)}: {printable(record['error'])}")
-    return record
+        console.tell(f"error: {printable(path)}: {printable(str(error))}")
+        return record | {"error": str(error)}
+    rows = reading.read(weights, page)
+    record |= {"page": page, "rows": rows, "text": reading.as_text(rows), "size": size}
+    return record | ({"note": f"the first of {frames} frames"} if frames > 1 else {})
 
 
 def answer_in_words(record: dict) -> str:
-    """What a person reads of one picture: the digit, how sure, the runner-up when it is close."""
-    if "digit" not in record:
-        return record["error"].partition(";")[0]
-    ranked = sorted(enumerate(record["probabilities"]), key=lambda pair: -pair[1])
+    """What a person reads of one picture, after a colon: the digit and how sure, or the page."""
+    digits = [digit for row in record["rows"] for digit in row]
+    note = f" ({record['note']})" if "note" in record else ""
+    if not record["text"]:
+        return f" no digit found{note}"
+    if len(digits) > 1:
+        several_rows = "\n" in record["text"]
+        return note + ("\n" if several_rows else " ") + record["text"]
+    ranked = sorted(enumerate(digits[0].probabilities), key=lambda pair: -pair[1])
     likely = [f"{digit} ({100 * p:.1f} %)" for digit, p in ranked[:2] if p >= RUNNER_UP]
-    others = f", the largest of {record['others'] + 1} digits" if record["others"] else ""
-    return " or ".join(likely) + others
+    return f" {' or '.join(likely)}{note}"
+
+
+def as_json(record: dict) -> dict:
+    """A record as docs/handwriting.md describes it."""
+    if "error" in record:
+        return record
+    scale = max(record["size"]) / max(record["page"].size)
+    digits = [
+        {
+            "box": np.rint(scale * digit.box).astype(int).tolist(),
+            "digit": int(str(digit)) if digit.sure else None,
+            "probabilities": [round(float(p), 6) for p in digit.probabilities],
+        }
+        for row in record["rows"]
+        for digit in row
+    ]
+    notes = {"note": record["note"]} if "note" in record else {}
+    return {"file": record["file"], "text": record["text"], "digits": digits, **notes}
 
 
 def draw_figure(records: Sequence[dict]) -> None:
     """Write the figure of all pictures that could be opened, whole or not at all."""
     from training import plotting  # late: matplotlib takes 0.3 s
 
-    rows = []
+    panels = []
     for record in records:
-        name = printable(Path(record["file"]).name)[-28:]
-        text = f"{name}: {answer_in_words(record)}"
-        rows.append(
-            (text, record["thumbnail"], record.get("seen"), record.get("probabilities")),
-        )
+        digits = [digit for row in record["rows"] for digit in row]
+        scale = 1 / max(record["page"].size)
+        marks = [(digit.box * scale, str(digit), digit.probabilities.max()) for digit in digits]
+        answer = answer_in_words(record).strip().replace("\n", " / ")
+        text = f"{printable(Path(record['file']).name)[-28:]}: {answer}"
+        seen = (digits[0].seen, digits[0].probabilities) if len(digits) == 1 else ()
+        panels.append(plotting.Prediction(text, np.asarray(record["page"]), marks, *seen))
     try:
-        plotting.predictions(FIGURE, rows)
+        plotting.predictions(FIGURE, panels)
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"{FIGURE}: {why}; make it writable, then try again") from None
 
 
 def answer_all(options: argparse.Namespace) -> int:
-    """Answers for every picture that has an answer; gives the exit status."""
+    """Answers for every picture; gives the exit status, 1 if one could not be opened."""
     aside = sys.stderr if options.json else sys.stdout
-    path = options.checkpoint or newest_checkpoint()
-    checkpoint = load(path)
-    print(weights_in_words(path, checkpoint), file=aside)
-    records = [examine(one) for one in picture_paths(options.images)]
-    found = [record for record in records if "seen" in record]
-    if found:
-        probabilities = classify(checkpoint, [record["seen"] for record in found])
-        for record, row in zip(found, probabilities, strict=True):
-            record.update(digit=int(row.argmax()), confidence=float(row.max()))
-            record["probabilities"] = [round(float(p), 6) for p in row]
+    table = labelled.read_labels(options.labels) if options.labels else []
+    checkpoint = load(options.checkpoint)
+    print(weights_in_words(options.checkpoint, checkpoint), file=aside)
+    weights = network(checkpoint)
+    paths = [one.file for one in table] or picture_paths(options.images)
+    records = [examine(path, weights) for path in paths]
+    opened = [record for record in records if "page" in record]
     if options.json:
-        pixels = {"thumbnail", "seen"}
-        results = [{k: v for k, v in r.items() if k not in pixels} for r in records]
-        print(json.dumps({"checkpoint": str(path), "results": results}, indent=1))
-    else:
-        for record in found:
-            print(f"{printable(record['file'])}: {answer_in_words(record)}")
-    opened = [record for record in records if "thumbnail" in record]
+        whole = {"checkpoint": str(options.checkpoint), "threshold": reading.SURE}
+        print(json.dumps(whole | {"results": [as_json(record) for record in records]}, indent=1))
+    if table:
+        opened = judged(table, records, aside)
+    elif not options.json:
+        for record in opened:
+            print(f"{printable(record['file'])}:{answer_in_words(record)}")
     if opened:
         draw_figure(opened)
         print(FIGURE, file=aside)
-    return 0 if len(found) == len(records) else 1
+    return 0 if len(opened) == len(records) else 1
+
+
+def judged(table: Sequence[labelled.Labelled], records: Sequence[dict], to: TextIO) -> list[dict]:
+    """Print how many of the pictures are right; gives those that were opened, the wrong first."""
+    right, wrong, results = [], [], []
+    for one, record in zip(table, records, strict=True):
+        if "page" in record:
+            text = " ".join(record["text"].replace("?", "").split())
+            results.append(labelled.Read(one.label, one.kind, text))
+            (right if results[-1].right else wrong).append(record)
+    print(labelled.report(results), file=to)
+    return wrong + right
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -237,7 +237,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(results.main_table(found, list(found))))
     write(found, plan, options)
     if options.export:
-        export(plan, options.export)
+        export(plan, exported(options.only), options.export)
     return 1 if failed else 0
 
 
@@ -291,9 +291,14 @@ def draw_hardest(plan: Plan) -> None:
     charts.hardest(picture, images, labels, torch.stack(answers))
 
 
-def export(plan: Plan, destination: Path) -> None:
-    """Write the weights of `best`, seed 0, as a file that predict.py can use."""
-    config = plan.runs["best"][0]
+def exported(only: Sequence[str]) -> str:
+    """The experiment whose weights are exported: the one that was named, else `best`."""
+    return only[0] if len(only) == 1 else "best"
+
+
+def export(plan: Plan, experiment: str, destination: Path) -> None:
+    """Write the weights of an experiment's seed 0 as a file that predict.py can use."""
+    config = plan.runs[experiment][0]
     if differing := what_differs(config, plan.device):
         raise UserError(f"--export: {config.name} is not finished ({', '.join(differing)})")
     checkpoint.export(RUNS / config.name, destination)
@@ -326,7 +331,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="show the experiments and end")
     add("--commands", action="store_true", help="show the command of each unfinished run and end")
     add("--run", metavar="NAME", help="start or continue one run, as --commands shows it")
-    export_help = "write the weights of best, seed 0, as predict.py's own"
+    export_help = "write the weights of seed 0 of the one experiment (default: best)"
     add("--export", type=Path, metavar="FILE", help=export_help)
     add("--device", default="auto", help="as for main.py (default: auto)")
     add("--data-dir", default="data", help="as for main.py (default: data)")
@@ -334,8 +339,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.study:
         options.only = list(JUDGED)
-    if options.export and "best" not in options.only:
-        parser.error("argument --export: exports best, which --only leaves out")
+    if options.export and exported(options.only) not in options.only:
+        parser.error("argument --export: name one experiment with --only")
     return options
 
 

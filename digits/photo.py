@@ -1,14 +1,16 @@
-"""Finds the digit in a person's picture and makes it what MNIST's digits are.
+"""Finds what may be a digit in a person's picture, and makes it what MNIST's digits are.
 
 MNIST's digits are light on black, the longer side 20 pixels, centred by mass in 28 x 28 pixels.
 On the way there, "ink" is how much darker a pixel is than its paper; 1 is black on white:
 
-    best_channel -> ink_of -> without_ruled_lines -> smooth -> find_digit -> like_mnist
+    best_channel -> ink_of -> without_ruled_lines -> smooth -> shapes_in -> rows -> like_mnist
 
-Each step is a function below, in this order; `prepare`, at the end, calls them all. A box is
-(top, left, bottom, right) in pixels; bottom and right are the first row and column after it.
+Each step is a function below, in this order; `find` calls those that lead to shapes. Whether a
+shape is a digit, and where two digits that touch are cut, is for a network to say (predict.py). A
+box is (top, left, bottom, right) in pixels; bottom and right are the first row and column after it.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,17 +18,15 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from digits.picture import resized
-from files import PictureError
 
-SIDE = 320  # pixels: the longer side of a picture while its digit is looked for
-LEAST_SCORE = 1.2  # a part that scores less is no digit
+SCALES = (320, 640, 960)  # pixels: the longer side of a picture while shapes are looked for
+SMALL = 48  # pixels: where shapes are lower than this, the next scale shows more of them
 LEAST_INK = 0.09  # fainter ink is paper
 TOUCHING = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 
 
-def is_mnist(grey: Image.Image) -> bool:
+def is_mnist(pixels: np.ndarray) -> bool:
     """Whether a picture is like MNIST's already: 28 x 28, longer side 20, centred by mass."""
-    pixels = np.asarray(grey, float)
     if pixels.shape != (28, 28) or not pixels.any():
         return False
     y, x = np.nonzero(pixels)
@@ -72,6 +72,7 @@ def opening(values: np.ndarray, sizes: tuple[int, int]) -> np.ndarray:
     """
     margins = [n // 2 for n in sizes]
     padded = np.pad(values, [(n, n) for n in margins], "reflect", reflect_type="odd")
+    padded = padded.clip(values.min(), values.max())  # the mirror image of ink is no light
     eroded = ndimage.minimum_filter(padded, sizes)
     inside = [slice(n, n + length) for n, length in zip(margins, values.shape, strict=True)]
     return ndimage.maximum_filter(eroded[tuple(inside)], sizes, mode="nearest")
@@ -80,7 +81,7 @@ def opening(values: np.ndarray, sizes: tuple[int, int]) -> np.ndarray:
 def ink_of(channel: np.ndarray) -> np.ndarray:
     """Ink (H x W): how much darker a pixel is than the brightest around it, whatever the light."""
     picture = Image.fromarray(channel)
-    small = np.asarray(resized(picture, SIDE // 2).filter(ImageFilter.MedianFilter(3)))
+    small = np.asarray(resized(picture, 160).filter(ImageFilter.MedianFilter(3)))
     paper = -opening(-small, (49, 49))  # without what is darker than its surroundings
     paper = Image.fromarray(ndimage.minimum_filter(paper, 5, mode="nearest"))
     paper = np.asarray(paper.resize(picture.size, Image.Resampling.BILINEAR))
@@ -97,7 +98,8 @@ def without_ruled_lines(ink: np.ndarray) -> np.ndarray:
         # Paper bends: a line may pass two pixels higher or lower than a straight one.
         nearby = ndimage.maximum_filter1d(thin, 5, axis=0, mode="nearest")
         slopes = np.linspace(-0.12, 0.12, 49)
-        slope = max(slopes, key=lambda slope: (darkness(nearby, slope, every=10)[0] ** 2).sum())
+        every = max(ink.shape) // 32  # columns
+        slope = max(slopes, key=lambda slope: (darkness(nearby, slope, every)[0] ** 2).sum())
         dark, shift = darkness(nearby, slope)
         rows = np.arange(len(ink))[:, None] - shift
         ink = ink - dark[np.clip(rows, 0, len(ink) - 1)]
@@ -120,60 +122,120 @@ def darkness(nearby: np.ndarray, slope: float, every: int = 1) -> tuple[np.ndarr
 
 def smooth(ink: np.ndarray) -> np.ndarray:
     """Ink (H x W) without grain: a mean with the neighbours, weighted 1 2 1 in both directions."""
-    # scipy's correlate1d sums in double precision, which changes a few pixels by one grey level.
-    for _ in range(2):
-        padded = np.pad(ink, ((1, 1), (0, 0)), "edge")
-        ink = ((padded[:-2] + 2 * ink + padded[2:]) / 4).T
+    for axis in (0, 1):
+        ink = ndimage.convolve1d(ink, np.array([0.25, 0.5, 0.25]), axis, mode="nearest")
     return ink
 
 
 class Parts(NamedTuple):
     """The N connected parts of a mask."""
 
-    labels: np.ndarray  # H x W: a part's number, 0 to N - 1; -1 outside all parts
+    labels: np.ndarray  # H x W: a part's number, from 1 to N; 0 outside all parts
     boxes: np.ndarray  # N x 4
-    at_edge: np.ndarray  # N: whether it touches the picture's edge
-    scores: np.ndarray  # N: how much it looks like the digit that is meant
+    edges: np.ndarray  # N: how many edges of the picture it touches
+    scores: np.ndarray  # N: how long and dark its strokes are; 0 if it cannot be a digit
 
 
 def parts_of(mask: np.ndarray, ink: np.ndarray) -> Parts:
-    """The connected parts of a mask (H x W), scored with their ink (H x W).
-
-    The digit that is meant is large, dark, near the centre, made of strokes, and not cut off.
-    """
+    """The connected parts of a mask (H x W), scored with their ink (H x W)."""
     labels, count = ndimage.label(mask, TOUCHING)
     ends = [(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)]
     boxes = np.array(ends, int).reshape(count, 4)
-    area = np.bincount(labels.ravel())[1:]
-    dark = ndimage.mean(ink, labels, np.arange(1, count + 1))
+    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
     size = np.maximum(height, width)
-    at_edge = (np.minimum(boxes[:, :2], np.array(mask.shape) - boxes[:, 2:]) < 5).any(axis=1)
-    away = np.hypot(*((boxes[:, :2] + boxes[:, 2:]) / 2 / mask.shape - 0.5).T)  # from the centre
+    touched = np.hstack([boxes[:, :2] < 2, np.array(mask.shape) - boxes[:, 2:] < 2])
+    edges = touched.sum(axis=1)
+    away = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 / mask.shape - 0.5).max(axis=1)
+    cut_off = (edges > 1) & (away > 0.2)  # but a digit may fill the picture
     solid = area / size**2  # high for a sheet of paper and for a 0's hole, low for strokes
-    scores = size * dark * (1 - away) * np.maximum(0, 1 - solid) ** 2 / (1 + at_edge)
-    scores *= np.minimum(1, 8 * np.minimum(height, width) / size)  # low for a rest of a ruled line
-    too_small = size < 0.025 * max(mask.shape)
-    scores[too_small | (width > 2 * height) | at_edge & (dark < 0.3)] = 0
-    return Parts(labels - 1, boxes, at_edge, scores)
+    likely = (size > 0.03 * max(mask.shape)) & (area > 20) & (solid < 0.6) & ~cut_off
+    # The desk around a sheet touches edges, and has the writing within its box.
+    inside = np.array([contains(boxes[likely], box).sum() for box in boxes], int)
+    likely &= (edges == 0) | (inside < np.where(edges == 4, 2, 3))
+    dark = ndimage.mean(ink, labels, np.arange(1, count + 1)) if count else np.zeros(0)
+    scores = likely * np.minimum(height, 8 * width) * dark / (1 + edges)
+    return Parts(labels, boxes, edges, scores)
 
 
-def likeliest_part(ink: np.ndarray, faintest: float) -> tuple[np.ndarray | None, float]:
-    """The mask (H x W) of what is probably the digit, or most of it, and its score.
+def contains(boxes: np.ndarray, outer: np.ndarray) -> np.ndarray:
+    """Which of the boxes (N x 4) lie within another; they may share edges."""
+    within = np.hstack([boxes[:, :2] >= outer[:2], boxes[:, 2:] <= outer[2:]])
+    return np.asarray(within.all(axis=1))
 
-    Gives (None, 0) where nothing looks like a digit. `faintest` is the least ink to look at.
+
+def strokes(ink: np.ndarray, faintest: float) -> tuple[Parts | None, float]:
+    """The parts of ink (H x W) at the level where one of them looks most like a digit; the level.
+
+    Gives (None, 0) where nothing looks like one. `faintest` is the least ink to look at.
     """
-    best, best_score = None, 0.0
+    best, best_score, best_level = None, 0.0, 0.0
     for level in faintest * 1.4 ** np.arange(8):
         parts = parts_of(ink > level, ink)
-        if not len(parts.scores):
-            continue
-        main = parts.scores.argmax()
-        if parts.scores[main] > best_score:
-            best, best_score = parts.labels == main, parts.scores[main]
-            if not parts.at_edge[main]:
+        if parts.scores.max(initial=0) > best_score:
+            main = parts.scores.argmax()
+            best, best_score, best_level = parts, parts.scores[main], level
+            if not parts.edges[main]:
                 break  # otherwise go on with darker ink, to which shadows do not belong
-    return best, best_score
+    return best, best_level
+
+
+class Shape(NamedTuple):
+    """What may be a digit, or several that touch."""
+
+    box: np.ndarray  # 4: where it is, in the picture's pixels; may end within a pixel
+    ink: np.ndarray  # h x w, 0 to 1
+    darkness: float = 1  # of the picture's ink, before the darkest became 1
+
+
+def shapes_in(ink: np.ndarray) -> list[Shape]:
+    """The shapes in ink (H x W) that may be digits: as dark and as high as the rest of the page."""
+    noise = 1.48 * np.median(np.abs(ink - np.median(ink)))  # the standard deviation of the grain
+    faintest = np.clip(3.5 * noise, LEAST_INK, 0.3)
+    parts, level = strokes(ink, faintest)
+    if parts is None:
+        return []
+    typical = np.flatnonzero(parts.scores > 0.4 * parts.scores.max())
+    size = np.median(parts.boxes[typical, 2] - parts.boxes[typical, 0])
+    top = np.percentile(ink[np.isin(parts.labels, typical + 1)], 85)
+    parts = parts_of(grow(ink > max(level, 0.25 * top), 1 + 0.01 * size), ink)
+    heights, widths = (parts.boxes[:, 2:] - parts.boxes[:, :2]).T
+    order = heights.argsort()
+    longest = parts.scores[order].cumsum()
+    if not longest.size or not longest[-1]:
+        return []
+    usual = heights[order][np.searchsorted(longest, longest[-1] / 2)]
+    main = (0.45 * usual < heights) & (heights < 2.2 * usual) & (widths < 5 * heights)
+    main &= parts.scores > 0.1 * parts.scores.max()
+    clear = np.clip((ink / top - 0.2) / 0.5, 0, 1)
+    shapes = []
+    for number in np.flatnonzero(main):
+        pieces = [is_piece(box, parts.boxes[number]) for box in parts.boxes[~main]]
+        mine = [number, *np.flatnonzero(~main)[pieces]]
+        shape = trimmed(clear * np.isin(parts.labels, np.array(mine) + 1))
+        if shape and is_clear(shape.ink, top / faintest):
+            shapes.append(shape._replace(darkness=float(top)))
+    return shapes
+
+
+def trimmed(ink: np.ndarray) -> Shape | None:
+    """What there is in ink (H x W, 0 to 1), in its box; None where there is nothing."""
+    y, x = np.nonzero(ink > 0.4)
+    if not len(y):
+        return None
+    box = np.array([y.min(), x.min(), y.max() + 1, x.max() + 1])
+    return Shape(box, ink[box[0] : box[2], box[1] : box[3]])
+
+
+def is_clear(ink: np.ndarray, contrast: float) -> bool:
+    """Whether a shape (h x w, 0 to 1) stands out of the paper; `contrast` is to its grain.
+
+    A thin and straight one must do so more: it may be a 1, or what is left of a ruled line.
+    """
+    mask, size = ink > 0.5, max(ink.shape)
+    stroke = max(1, stroke_width(mask))
+    straight = mask.sum() / stroke < 1.08 * size  # the length of its line, if it were straightened
+    return contrast > (2 if straight and stroke < 0.05 * size else 1.5)
 
 
 def is_piece(box: np.ndarray, main: np.ndarray) -> bool:
@@ -187,69 +249,97 @@ def is_piece(box: np.ndarray, main: np.ndarray) -> bool:
     return near and 0.12 * size <= extent.max() <= 0.9 * size
 
 
-class Found(NamedTuple):
-    """The likeliest digit of a picture."""
+def find(page: Image.Image) -> Iterator[tuple[bool, list[Shape]]]:
+    """The shapes that may be digits, at one scale after another, and whether ink is light there.
 
-    score: float  # how likely it is; 0 when there is none
-    digit: np.ndarray  # h x w, 0 to 1
-    box: np.ndarray  # where it was
-    others: int  # how many digits more there are
-
-
-NOTHING = Found(0, np.zeros((0, 0)), np.zeros(4, int), 0)
-
-
-def find_digit(ink: np.ndarray) -> Found:
-    """The likeliest digit in ink (H x W)."""
-    noise = 1.48 * np.median(np.abs(ink - np.median(ink)))  # the standard deviation of the grain
-    faintest = np.clip(3.5 * noise, LEAST_INK, 0.3)
-    seed, score = likeliest_part(ink, faintest)
-    if seed is None:
-        return NOTHING
-    top = np.percentile(ink[seed], 85)
-    size = np.ptp(np.nonzero(seed), axis=1).max()
-    parts = parts_of(grow(ink > 0.4 * top, 1 + 0.01 * size), ink)
-    main = np.bincount(parts.labels[seed & (parts.labels >= 0)]).argmax()
-    mine = np.array([is_piece(box, parts.boxes[main]) for box in parts.boxes]) & ~parts.at_edge
-    mine[main] = True
-    heights = parts.boxes[:, 2] - parts.boxes[:, 0]
-    others = ~mine & ~parts.at_edge & (heights > heights[main] / 2)
-    digit = np.clip((ink / top - 0.2) / 0.5, 0, 1) * np.isin(parts.labels, np.flatnonzero(mine))
-    y, x = np.nonzero(digit > 0.4)
-    box = np.array([y.min(), x.min(), y.max() + 1, x.max() + 1])
-    digit = digit[box[0] : box[2], box[1] : box[3]]
-    # Something faint at the edge is the end of a shadow: a digit that is cut off would be darker.
-    shadow = parts.at_edge[main] and top < 0.4
-    if shadow or not is_written(digit, top / faintest):
-        score = 0
-    return Found(score, digit, box, int(others.sum()))
-
-
-def is_written(digit: np.ndarray, contrast: float) -> bool:
-    """Whether a shape (h x w, 0 to 1) has strokes as digits have; `contrast` is to the grain.
-
-    Measured on every 20th MNIST training image: the widest stroke is 0.32 of the digit's longer
-    side, the longest line is 3.22 times that side, and at most 0.58 of its square is filled. All
-    of them are within the limits below.
+    `page` is what `picture.read` gives. First, ink is darker than the paper at the picture's
+    border. Then it is lighter, for a sheet on a darker desk and others whose border misleads.
     """
-    mask, size = digit > 0.5, max(digit.shape)
-    solid = mask.sum() / size**2
-    stroke = stroke_width(mask) / size
-    line = solid / stroke  # its length, if it were straightened
-    hairline = line < 1.08 and stroke < 0.05  # straight: a 1, or a line of the paper?
-    return stroke < 0.36 and line < 4 and solid < 0.6 and contrast > (2 if hairline else 1.5)
+    grey = np.asarray(page.convert("L"))
+    if is_mnist(grey):
+        yield False, [Shape(np.array([0, 0, 28, 28]), grey / 255)]
+        return
+    scales = [scale for scale in SCALES if scale <= max(page.size)] or SCALES[:1]
+    if min(page.size) < 8:  # noise in a strip that is as narrow looks like a 1
+        scales = []
+    for opposite in (False, True):
+        for longest in scales:
+            channel = best_channel(resized(page, longest))
+            ink = ink_of(1 - channel if opposite else channel)
+            found = shapes_in(smooth(without_ruled_lines(ink)))
+            large = found and np.median([len(shape.ink) for shape in found]) >= SMALL
+            if large or longest == scales[-1]:
+                scale = max(page.size) / longest
+                found = [shape._replace(box=shape.box * scale) for shape in found]
+                yield opposite, found
+                if 1 < len(found) < 5 and not opposite:
+                    yield opposite, [together(found, scale)]
 
 
-def has_patch(mask: np.ndarray) -> bool:
-    """Whether a solid rectangle fits into a shape (H x W): the rest of a shadow often has one.
+def together(shapes: list[Shape], scale: float) -> Shape:
+    """Shapes as one: a digit whose strokes do not touch. `scale`: a pixel of ink, in the page's."""
+    boxes = np.array([shape.box for shape in shapes])
+    box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    height, width = np.rint((box[2:] - box[:2]) / scale).astype(int)
+    ink = np.zeros((height, width))
+    for shape in shapes:
+        top, left = np.rint((shape.box[:2] - box[:2]) / scale).astype(int)
+        ink[top : top + len(shape.ink), left : left + len(shape.ink[0])] += shape.ink
+    return Shape(box, ink.clip(max=1), max(shape.darkness for shape in shapes))
 
-    It is two fifths of the longer side high, and a quarter to two fifths of that side wide. Of
-    every 20th MNIST training image (3,000), it fits into 8.
+
+def rows(boxes: list[np.ndarray]) -> list[list[int]]:
+    """The numbers of the boxes in reading order: rows from the top, each from left to right."""
+    lines: list[list[int]] = []
+    for number in sorted(range(len(boxes)), key=lambda n: boxes[n][1]):
+        top, _, bottom, _ = boxes[number]
+
+        def shared(line: list[int], top: float = top, bottom: float = bottom) -> float:
+            """The share of the lower one of two neighbours' heights that they have in common."""
+            last = boxes[line[-1]]
+            low = min(bottom - top, last[2] - last[0])
+            return (min(bottom, last[2]) - max(top, last[0])) / low
+
+        nearest = max(lines, key=shared, default=None)
+        if nearest and shared(nearest) > 0.4:
+            nearest.append(number)
+        else:
+            lines.append([number])
+    return sorted(lines, key=lambda line: np.mean([boxes[n][0] + boxes[n][2] for n in line]))
+
+
+def cuts(shape: Shape) -> Iterator[tuple[int, dict[tuple[int, int], Shape]]]:
+    """Ways to cut a shape at N + 1 places: N, and the piece between any two places.
+
+    The cuts lean in one way in all pieces that are given together. A piece that is too narrow, too
+    wide or too low to be a digit is left out.
     """
-    height, width = mask.shape
-    high = int(0.4 * max(height, width)) + 1
-    wide = int(0.4 * max(height - high + 1, width)) + 1
-    return bool(ndimage.minimum_filter(mask, (high, wide), mode="constant").any())
+    height, width = shape.ink.shape
+    places = max(6, round(8 * width / height))
+    at = np.linspace(0, width, places + 1)
+    at[0], at[-1] = -height, width + height  # the outer pieces have all that is left of them
+    scale = (shape.box[2] - shape.box[0]) / height
+    for lean in (0, -0.25, 0.25):
+        across = np.arange(width) + lean * (np.arange(height)[:, None] - height / 2)
+        pieces = {}
+        for left in range(places):
+            for right in range(left + 1, places + 1):
+                if not 0.2 <= (right - left) * width / places / height <= 1.2:
+                    continue
+                ink = shape.ink * ((across >= at[left]) & (across < at[right]))
+                piece = trimmed(without_crumbs(ink))
+                if piece and len(piece.ink) >= 0.6 * height:
+                    box = np.tile(shape.box[:2], 2) + scale * piece.box
+                    pieces[left, right] = shape._replace(box=box, ink=piece.ink)
+        yield places, pieces
+
+
+def without_crumbs(ink: np.ndarray) -> np.ndarray:
+    """Ink (h x w) without parts that are much smaller than its largest: ends of a neighbour."""
+    labels, _ = ndimage.label(ink > 0.4, TOUCHING)
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    return ink * (area > 0.15 * area.max())[labels]
 
 
 def stroke_width(mask: np.ndarray) -> float:
@@ -267,6 +357,8 @@ def grow(marks: np.ndarray, radius: float) -> np.ndarray:
 
 def like_mnist(digit: np.ndarray) -> np.ndarray:
     """The digit 20 pixels long, its strokes at least 2 wide, centred by mass (28 x 28 uint8)."""
+    if is_mnist(digit):
+        return np.rint(255 * digit).astype(np.uint8)
     wider = max(0, 0.1 * max(digit.shape) - stroke_width(digit > 0.5)) / 2
     digit = grow(np.pad(digit, int(wider)), wider)
     small = np.asarray(resized(Image.fromarray(np.uint8(255 * digit)), 20))
@@ -277,43 +369,3 @@ def like_mnist(digit: np.ndarray) -> np.ndarray:
     image = np.zeros((28, 28), np.uint8)
     image[top : top + height, left : left + width] = small
     return image
-
-
-def score_needed(expected: Found, opposite: Found, shape: tuple[int, int]) -> float:
-    """The score above which the opposite of what the border says is the digit.
-
-    `expected` has what is darker than the border's paper as ink, `opposite` what is lighter.
-    """
-    if expected.score and opposite.score:
-        thin, wide = (stroke_width(found.digit > 0.5) for found in (opposite, expected))
-        if contains(expected.box, opposite.box) and 3 * thin < wide:  # a line, and its sheet
-            return 0.8 * expected.score
-        if contains(opposite.box, np.array([0, 0, *shape])):  # it is the border, too
-            return expected.score
-    return 2 * expected.score
-
-
-def contains(outer: np.ndarray, inner: np.ndarray) -> bool:
-    """Whether one box lies within another; they may share edges."""
-    return bool((outer[:2] <= inner[:2]).all() and (inner[2:] <= outer[2:]).all())
-
-
-def prepare(page: Image.Image) -> tuple[np.ndarray, int]:
-    """What the network sees of a picture (28 x 28 uint8) and how many more digits there are.
-
-    `page` is what `picture.read` gives. Raises PictureError where there is no digit.
-    """
-    grey = page.convert("L")
-    if is_mnist(grey):
-        return np.asarray(grey), 0
-    channel = best_channel(resized(page, SIDE))
-    expected, opposite = (
-        find_digit(smooth(without_ruled_lines(ink_of(dark)))) for dark in (channel, 1 - channel)
-    )
-    needed = score_needed(expected, opposite, channel.shape)
-    found = opposite if opposite.score > needed else expected
-    narrow = min(page.size) < 8  # pixels: noise in such a strip looks like a 1
-    shadow = found.score < 8 * LEAST_SCORE and has_patch(found.digit > 0.5)
-    if found.score < LEAST_SCORE or narrow or shadow:
-        raise PictureError("no digit found; fill more of the picture with it, in darker ink")
-    return like_mnist(found.digit), found.others

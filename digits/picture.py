@@ -1,6 +1,6 @@
 """Opens a picture file that a person made, and says in words why it cannot where it cannot.
 
-    read("seven.jpg") -> an upright, opaque RGB picture, at most 1,280 pixels a side
+    read("seven.jpg").page -> an upright, opaque RGB picture, at most 1,280 pixels a side
 
 Files of people are turned by EXIF, transparent, of 16 bits, huge, cut short or no pictures at all.
 """
@@ -9,35 +9,60 @@ import io
 import stat
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from files import PictureError
 
-MAX_BYTES = 20_000_000
-MAX_PIXELS = 16_000_000
-FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]
-LONGEST = 1280  # pixels: the longest side of what `read` gives; a digit needs no more
+try:  # a package that not everybody needs; what iPhones make is HEIC
+    from pillow_heif import register_heif_opener
+except ImportError:
+    HEIF = []
+else:
+    register_heif_opener(thumbnails=False)
+    HEIF = ["HEIF"]
+
+FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", *HEIF]
+OF_CAMERAS = {"JPEG", "MPO", "HEIF"}  # they may have more pixels: Pillow reduces JPEG on the way
+MAX_BYTES = 40_000_000
+MAX_PIXELS, MAX_PIXELS_OF_CAMERAS = 16_000_000, 64_000_000
+LONGEST = 1280  # pixels: the longest side of what `read` gives; digits need no more
 
 
-def read(path: Path) -> Image.Image:
-    """The picture in a file: upright, opaque, RGB, each side at most LONGEST; or PictureError."""
+class Picture(NamedTuple):
+    """A picture that could be opened."""
+
+    page: Image.Image  # upright, opaque, RGB, each side at most LONGEST
+    size: tuple[int, int]  # width and height of the upright picture in the file
+    frames: int  # of an animation, of which `page` is the first; 1 otherwise
+
+
+def read(path: Path) -> Picture:
+    """The picture in a file; PictureError."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
             raise PictureError("no picture file; give a picture or a folder with pictures in it")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise PictureError("more than 20 MB; save it smaller")
+            raise PictureError("more than 40 MB; save it smaller")
+        if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1") and not HEIF:
+            raise PictureError("HEIC; pip install pillow-heif, or save it as a JPEG")
         with warnings.catch_warnings():
             # Pillow warns of odd metadata, which do no harm, and of many pixels, which we refuse.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
+            camera = image.format in OF_CAMERAS
+            most = MAX_PIXELS_OF_CAMERAS if camera else MAX_PIXELS
+            if image.width * image.height > most:
+                raise PictureError(f"more than {most // 10**6} megapixels; save it smaller")
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            size = image.size[::-1] if turned else image.size
+            frames = 1 if camera else getattr(image, "n_frames", 1)
             image.draft("RGB", (LONGEST, LONGEST))  # a JPEG is decoded no larger than needed
-            return opaque(ImageOps.exif_transpose(image))
+            return Picture(opaque(ImageOps.exif_transpose(image)), size, frames)
     except PictureError:
         raise
     except Exception as error:  # damaged files make decoders raise errors of nearly any type
@@ -47,7 +72,7 @@ def read(path: Path) -> Image.Image:
 def why_unreadable(error: Exception) -> str:
     """Why a file could not be read and what to do, in words."""
     if isinstance(error, Image.DecompressionBombError):
-        return "more than 16 megapixels; save it smaller"
+        return "more than 64 megapixels; save it smaller"
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a PNG, JPEG, BMP, GIF or WebP; save it as one of these"
     if isinstance(error, OSError) and error.strerror:

@@ -107,7 +107,11 @@ def standard_normal(random: np.random.Generator, *shape: int) -> torch.Tensor:
 
 
 def pen_paths(
-    points: torch.Tensor, matrix: torch.Tensor, count: int, random: np.random.Generator
+    points: torch.Tensor,
+    matrix: torch.Tensor,
+    count: int,
+    random: np.random.Generator,
+    unrest: float = 1,
 ) -> torch.Tensor:
     """`count` different pen paths of one skeleton, from its `curve_matrices`.
 
@@ -117,7 +121,7 @@ def pen_paths(
     covariance = WARP**2 * alike + SHAKE**2 * torch.eye(len(points))
     moves = torch.linalg.cholesky(covariance) @ standard_normal(random, count, len(points), 2)
     care = torch.from_numpy(random.uniform(1 - CARE, 1 + CARE, (count, 1, 1))).float()
-    path = torch.einsum("esk,nkc->nesc", matrix, points + care * moves)
+    path = torch.einsum("esk,nkc->nesc", matrix, points + unrest * care * moves)
     strengths = torch.tensor([[SLANT], [TURN], [STRETCH]])
     slant, turn, stretch = standard_normal(random, 3, count) * strengths
     cos, sin = torch.cos(turn), torch.sin(turn)
@@ -165,12 +169,12 @@ def rasterise(path: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
 
 
 def draw(
-    count: int, seed: Seed, skeletons: Skeletons | None = None
+    count: int, seed: Seed, skeletons: Skeletons | None = None, unrest: float = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` digits (uint8, N x 28 x 28) and their labels (int64, N); a seed gives the same ones.
 
-    `skeletons` are those of strokes.txt, or others with labels from 0 on. Errors: DataError, if
-    strokes.txt has a line that is wrong.
+    `skeletons` are those of strokes.txt, or others with labels from 0 on. `unrest` multiplies how
+    far the control points move. Errors: DataError, if strokes.txt has a line that is wrong.
     """
     skeletons = skeletons or read_skeletons()
     random = np.random.default_rng(seed)
@@ -186,7 +190,8 @@ def draw(
                 curves = curve_matrices(ways[style])
                 points, matrix = (torch.from_numpy(array).float() for array in curves)
                 for part in torch.from_numpy(where[styles == style]).split(CHUNK):
-                    pictures = rasterise(pen_paths(points, matrix, len(part), random), random)
+                    paths = pen_paths(points, matrix, len(part), random, unrest)
+                    pictures = rasterise(paths, random)
                     images[part] = pictures.mul_(255).round_().to(torch.uint8)
     finally:
         torch.set_num_threads(threads)

@@ -1,42 +1,40 @@
-"""predict.py on pictures as people make them: the right digits, and one line for each bad file.
+"""predict.py: what it prints, writes and draws, and one line for each bad file.
 
-What it does with a picture before the network sees it is tested in tests/digits/test_photo.py.
+What is read of which picture is tested in tests/training/test_reading.py.
 """
 
 import io
 import json
 import os
+import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pictures
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 import predict
-from digits import photo, picture, synthetic
-from files import PictureError
-from training.checkpoint import load
+from digits import picture
+from training import reading
 
 ROOT = Path(__file__).resolve().parent.parent
-WEIGHTS = load(predict.SHIPPED) if predict.SHIPPED.exists() else {}
-needs_weights = pytest.mark.skipif(not WEIGHTS, reason="pretrained/lenet5.pt is not there")
+needs_weights = pytest.mark.skipif(
+    not predict.SHIPPED.exists(), reason="pretrained/handwriting.pt is not there"
+)
 
 
-def read_digits(images):
-    """The digits that predict.py reads in images: -1 where it finds none."""
-    seen = []
-    for image in images:
-        try:
-            seen.append(photo.prepare(picture.opaque(ImageOps.exif_transpose(image)))[0])
-        except PictureError:
-            seen.append(None)
-    found = [image for image in seen if image is not None]
-    answers = iter(predict.classify(WEIGHTS, found).argmax(axis=1)) if found else iter(())
-    return np.array([-1 if image is None else next(answers) for image in seen])
+def number_page(*lines):
+    """Digits on white paper, one line of them below the other."""
+    random, size = np.random.default_rng(0), (500, 200 * len(lines))
+    ink = [
+        pictures.strokes(int(digit), size, (100 + 100 * column, 100 + 200 * row), 90, 7, random)
+        for row, line in enumerate(lines)
+        for column, digit in enumerate(line)
+    ]
+    return Image.fromarray(np.uint8(255 - 255 * np.max(ink, axis=0)))
 
 
 def run(*arguments, folder):
@@ -53,83 +51,81 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def mnist(count):
-    """The first MNIST test images and labels in MNIST_DIR."""
-    folder = Path(os.environ.get("MNIST_DIR", "/nowhere"))
-    path = next(
-        (folder / name for name in ("test.tar", "test.tar.gz") if (folder / name).exists()), None
-    )
-    if path is None:
-        pytest.skip("MNIST_DIR names no folder with test.tar or test.tar.gz")
-    images, labels = [], []
-    with tarfile.open(path) as tar:
-        for member in tar:
-            content = tar.extractfile(member)
-            if content and member.name.endswith(".png") and len(images) < count:
-                images.append(np.asarray(Image.open(io.BytesIO(content.read()))))
-                labels.append(int(member.name[-5]))
-    return np.stack(images), np.array(labels)
-
-
-def generated(count):
-    """Digits drawn in code, and their labels."""
-    images, labels = synthetic.draw(count, 5)
-    return np.asarray(images), np.asarray(labels)
-
-
-@needs_weights
-@pytest.mark.parametrize(("source", "count"), [(mnist, 120), (generated, 60)])
-def test_photographed_digits_are_read_as_well_as_plain_ones(source, count):
-    images, labels = source(count)
-    plain = predict.classify(WEIGHTS, list(images)).argmax(axis=1) == labels
-    pages = [pictures.photographed(x, np.random.default_rng([1, i])) for i, x in enumerate(images)]
-    assert (read_digits(pages) != labels).sum() <= (~plain).sum() + 3  # so few pictures: coarse
-
-
-@needs_weights
-@pytest.mark.parametrize("scene", pictures.SCENES, ids=lambda scene: scene.__name__)
-def test_pictures_as_people_make_them(scene):
-    digit = pictures.SCENES.index(scene) % 10
-    assert read_digits([scene(digit, np.random.default_rng([0, digit]))]) == [digit]
-
-
-@needs_weights
-@pytest.mark.parametrize(
-    "scene", [pictures.paper_on_desk, pictures.fills_the_picture], ids=lambda scene: scene.__name__
-)
-def test_pictures_whose_border_misleads(scene):
-    pages = [scene(digit, np.random.default_rng([1, digit])) for digit in range(10)]
-    assert list(read_digits(pages)) == list(range(10))
-
-
 @needs_weights
 def test_prints_the_answer_and_writes_the_figure(here, capsys):
     assert predict.main(["seven.png"]) == 0
     out = capsys.readouterr().out
-    assert "lenet5.pt" in out and "seven.png: 7 (" in out and "predictions.png" in out
+    assert "handwriting.pt" in out and "seven.png: 7 (" in out and "predictions.png" in out
     assert Image.open("plots/predictions.png").size[0] > 300
     assert [path.name for path in Path("plots").iterdir()] == ["predictions.png"]
 
 
 @needs_weights
-def test_json_is_all_of_stdout(here, capsys):
-    (here / "folder").mkdir()
-    Image.new("L", (50, 50)).save(here / "folder" / "blank.png")
-    (here / "folder" / "notes.txt").write_text("not a picture")
-    assert predict.main(["--json", "seven.png", "folder"]) == 1
-    seven, blank = json.loads(capsys.readouterr().out)["results"]
-    assert seven["digit"] == 7 and abs(sum(seven["probabilities"]) - 1) < 1e-4
-    assert "no digit found" in blank["error"] and "digit" not in blank
+def test_no_digit_is_an_answer_and_not_an_error(here, capsys):
+    Image.new("L", (50, 50)).save("blank.png")
+    assert predict.main(["blank.png"]) == 0
+    captured = capsys.readouterr()
+    assert "blank.png: no digit found\n" in captured.out and not captured.err
 
 
 @needs_weights
-def test_newest_run_is_the_default_and_named(here, capsys):
-    for age, name in ((50, "old"), (0, "new")):
-        path = here / "runs" / name / "checkpoint.pt"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(predict.SHIPPED.read_bytes())
-        os.utime(path, (1e9 - age, 1e9 - age))
-    assert predict.newest_checkpoint() == Path("runs/new/checkpoint.pt")
+def test_a_page_is_printed_as_it_reads(here, capsys):
+    number_page("56", "124").save("page.png")
+    number_page("2026").save("line.png")
+    assert predict.main(["page.png", "line.png"]) == 0
+    out = capsys.readouterr().out
+    assert "page.png:\n56\n124\n" in out and "line.png: 2026\n" in out
+    assert Image.open("plots/predictions.png").size[0] > 600
+
+
+@needs_weights
+def test_json_has_every_digit_with_its_box_in_the_pictures_own_pixels(here, capsys):
+    (here / "folder").mkdir()
+    Image.new("L", (50, 50)).save(here / "folder" / "blank.png")
+    (here / "folder" / "notes.txt").write_text("not a picture")
+    large = number_page("47").resize((3000, 1200))
+    large.save("large.png")
+    assert predict.main(["--json", "large.png", "folder", "missing.png"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["threshold"] == reading.SURE and answer["checkpoint"].endswith("handwriting.pt")
+    large, blank, missing = answer["results"]
+    assert large["text"] == "47" and [one["digit"] for one in large["digits"]] == [4, 7]
+    for digit, middle in zip(large["digits"], (600, 1200), strict=True):
+        top, left, bottom, right = digit["box"]
+        assert abs((top + bottom) / 2 - 600) < 120 and abs((left + right) / 2 - middle) < 120
+        assert abs(sum(digit["probabilities"]) - 1) < 1e-4
+    assert blank == {"file": "folder/blank.png", "text": "", "digits": []}
+    assert "No such file" in missing["error"] and "digits" not in missing
+
+
+@needs_weights
+def test_the_first_frame_of_an_animation_is_read_with_a_word(here, capsys):
+    blank = Image.new("RGB", (300, 300), "white")
+    Image.open("seven.png").save("moving.gif", save_all=True, append_images=[blank])
+    assert predict.main(["moving.gif"]) == 0
+    assert re.search(r"moving.gif: 7 \(.*\) \(the first of 2 frames\)", capsys.readouterr().out)
+
+
+@needs_weights
+def test_weights_that_did_not_learn_to_refuse_say_so(here, capsys):
+    best = ROOT / "pretrained" / "lenet5.pt"
+    assert predict.main(["seven.png", "--checkpoint", str(best)]) == 0
+    assert "trained without --mix handwriting" in capsys.readouterr().out
+
+
+@needs_weights
+def test_labels_tell_how_many_pictures_are_right(here, capsys):
+    number_page("56", "124").save("page.png")
+    Image.new("L", (50, 50)).save("blank.png")
+    rows = "page.png,56 124,page\nseven.png,7,digit\nseven.png,1,digit\nblank.png,none,other\n"
+    Path("labels.csv").write_text(f"file,label,kind\n{rows}")
+    assert predict.main(["--labels", "labels.csv"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    shown = [line.split() for line in table[2:6]]
+    assert shown[0] == ["page", "1", "1", "100.00", "%", "100.00", "%"]
+    assert shown[1] == ["digit", "2", "1", "50.00", "%", "50.00", "%"]
+    assert shown[2] == ["other", "1", "1", "100.00", "%", "-"]
+    assert shown[3] == ["all", "4", "3", "75.00", "%", "85.71", "%"]
 
 
 @needs_weights
@@ -153,7 +149,9 @@ def test_each_bad_file_is_one_line_and_the_others_are_answered(here, capsys):
     assert all(line.startswith("error: ") and "; " in line for line in errors)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--jso", "x.png"], ["x.png", "--nothing"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["x.png", "--labels", "x.csv"], ["--jso", "x.png"], ["x.png", "--nothing"]]
+)
 def test_bad_command_line_is_one_line(arguments, capsys):
     assert predict.main(arguments) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

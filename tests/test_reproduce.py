@@ -148,7 +148,7 @@ def test_weights_of_an_unfinished_or_other_run_are_not_exported(here, monkeypatc
     assert exported["epoch"] == 2 and "points" not in exported["history"][0]
     for name, weight in state["model"].items():
         assert torch.equal(exported["model"][name], weight)
-    assert reproduce.cli(["--only", "mlp", "--export", "w.pt"]) == 2
+    assert reproduce.cli(["--only", "mlp,lenet5", "--export", "w.pt"]) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on Linux")

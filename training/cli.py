@@ -31,6 +31,7 @@ ABOUT = {
     "fast": "1 epoch",
     "modern": "5 epochs, rising and falling learning rate, label smoothing",
     "best": "60 epochs on distorted images",
+    "handwriting": "60 epochs on distorted images, other hands and what is no digit",
 }
 SWITCHES = {
     "resume": "continue the run of this name",

@@ -21,6 +21,7 @@ EXPERIMENTS = {
     "fast": Experiment("--recipe fast", 10),
     "modern": Experiment("--recipe modern", 10),
     "best": Experiment("--recipe best", 10),
+    "handwriting": Experiment("--recipe handwriting", 3),
     "generated": Experiment("--model lenet5", 5),  # trained on generated digits, tested on MNIST
 }
 PAIRS = [  # (experiment, against, what the difference is)

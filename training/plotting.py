@@ -14,10 +14,10 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 
 from files import write_whole
 
@@ -47,6 +47,7 @@ with no_backend():
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
 # A row for each epoch: its metrics, and perhaps "points", a list of [position, loss, accuracy] of
@@ -62,6 +63,7 @@ METRICS = {  # the label of its axis, and the factor from the history to what is
 }
 RUNNING_AVERAGES = "training values are running averages during the epoch"
 MAX_PICTURES = 40  # in one figure of predictions
+SURELY = 0.9  # answers with less than this probability are drawn as doubtful
 
 
 @contextmanager
@@ -406,7 +408,15 @@ def sheet_figure(images: torch.Tensor, columns: int) -> Figure:
     return figure
 
 
-Prediction = tuple[str, ArrayLike, ArrayLike | None, ArrayLike | None]
+class Prediction(NamedTuple):
+    """A picture and what was read of it."""
+
+    text: str
+    picture: np.ndarray  # H x W x 3
+    # Of each shape: top, left, bottom and right as shares of the longer side; the answer; how sure.
+    marks: Sequence[tuple[np.ndarray, str, float]] = ()
+    seen: np.ndarray | None = None  # 28 x 28: what the network sees of a shape that is alone
+    probabilities: np.ndarray | None = None  # its 10
 
 
 def predictions(path: str | Path, rows: Sequence[Prediction]) -> None:
@@ -416,17 +426,20 @@ def predictions(path: str | Path, rows: Sequence[Prediction]) -> None:
 
 @own_settings()
 def predictions_figure(rows: Sequence[Prediction]) -> Figure:
-    """For each picture: the picture, the 28 x 28 that the network sees, and the probabilities.
+    """Each picture with a box around each shape, coloured by how sure the network is of it.
 
-    A row is (text, picture, 28 x 28 or None, 10 probabilities or None); None: no digit was found.
-    Only the first 40 rows are drawn, and the figure says so.
+    Beside a shape that is alone are the 28 x 28 that the network sees, and the probabilities.
+    Pictures with more shapes are drawn larger, with the answer at each box. Only the first 40
+    pictures are drawn, and the figure says so.
     """
     shown = rows[:MAX_PICTURES]
-    across = min(4, -(-len(shown) // 4))  # rounded up
+    pages = any(len(row.marks) > 1 for row in shown)
+    across = 1 if pages else min(4, -(-len(shown) // 4))  # rounded up
     down = -(-len(shown) // across)
-    width, height = 3.6, 1.5  # of one row of the figure, in inches
+    unit = 2.4 if pages else 1  # inches
+    width, height = 3.6, 1.25 if pages else 1.5  # of one row of the figure, in units
     bottom, top = 1.35 - height * down, 1.7 if len(rows) > MAX_PICTURES else 1.5
-    figure = Figure(figsize=(width * across, top - bottom))
+    figure = Figure(figsize=(unit * width * across, unit * (top - bottom)))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all: one for each part would take seconds
     for column in range(across):
         for place, head in (
@@ -434,14 +447,20 @@ def predictions_figure(rows: Sequence[Prediction]) -> Figure:
             (1.6, "the network sees"),
             (2.7, "probabilities"),
         ):
-            axes.text(width * column + place, 1.38, head, size=7, color="0.45", ha="center")
-    for index, (text, picture, seen, probabilities) in enumerate(shown):
+            if not pages:
+                axes.text(width * column + place, 1.38, head, size=7, color="0.45", ha="center")
+    if pages:
+        key = f"green: at least {SURELY:.0%} sure; orange: less sure; red: no digit, or unreadable"
+        axes.text(0, 1.38, key.replace("%", " %"), size=9, color="0.45")
+    for index, row in enumerate(shown):
         x, y = width * (index // down), -height * (index % down)
-        _prediction(axes, x, y, text, picture)
-        if seen is not None and probabilities is not None:
+        _prediction(axes, x, y, row)
+        if row.seen is not None and row.probabilities is not None:
             box = (x + 1.1, x + 2.1, y, y + 1)
-            axes.imshow(seen, cmap="gray", vmin=0, vmax=255, extent=box, interpolation="nearest")
-            _bars(axes, x + 2.2, y, np.asarray(probabilities))
+            axes.imshow(
+                row.seen, cmap="gray", vmin=0, vmax=255, extent=box, interpolation="nearest"
+            )
+            _bars(axes, x + 2.2, y, row.probabilities)
     if len(rows) > MAX_PICTURES:
         axes.text(0, 1.55, f"the first {MAX_PICTURES} of {len(rows)} pictures", size=9)
     axes.set(xlim=(-0.1, width * across - 0.1), ylim=(bottom, top), aspect="equal")
@@ -449,14 +468,32 @@ def predictions_figure(rows: Sequence[Prediction]) -> Figure:
     return figure
 
 
-def _prediction(axes: Axes, x: float, y: float, text: str, picture: ArrayLike) -> None:
-    """A picture within 1 x 1 whose lower left corner is (x, y), and the text above it."""
-    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
-    lines = textwrap.fill(text, 56, max_lines=2, placeholder=" ...")
-    axes.text(x, y + 1.05, literal(lines), size=7.5, linespacing=1.1)
-    height, width = np.shape(picture)[:2]
-    right, top = width / max(width, height), height / max(width, height)
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + right, y, y + top))
+def _prediction(axes: Axes, x: float, y: float, row: Prediction) -> None:
+    """A picture whose lower left corner is (x, y), its marks, and the text above it.
+
+    It lies within 1 x 1, or within 3.4 x 1 where it has more than one shape.
+    """
+    text = row.text.replace(" %", "\N{NO-BREAK SPACE}%")
+    alone = len(row.marks) < 2
+    lines = textwrap.fill(text, 56 if alone else 100, max_lines=2, placeholder=" ...")
+    axes.text(x, y + 1.05, literal(lines), size=7.5 if alone else 9, linespacing=1.1)
+    height, width = row.picture.shape[:2]
+    longest = max(height, width)
+    scale = 1 / longest if alone else min(1 / height, 3.4 / width)
+    axes.imshow(row.picture, extent=(x, x + scale * width, y, y + scale * height))
+    for box, answer, probability in row.marks:
+        top, left, bottom, right = scale * longest * box
+        color = _color(answer, probability)
+        low, high = y + scale * height - bottom, y + scale * height - top
+        axes.add_patch(Rectangle((x + left, low), right - left, high - low, fill=False, ec=color))
+        if not alone:
+            axes.text(x + left, high + 0.01, answer, size=9, color=color, weight="bold")
+
+
+def _color(answer: str, probability: float) -> str:
+    if answer == "?":
+        return "tab:red"
+    return "tab:green" if probability >= SURELY else "tab:orange"
 
 
 def _bars(axes: Axes, x: float, y: float, probabilities: np.ndarray) -> None:

@@ -1,6 +1,6 @@
-"""digits/photo.py: what is found on a page is as MNIST has it; where no digit is, none is found.
+"""digits/photo.py: what is found on a page is where it was drawn, and as MNIST has it.
 
-That the network then reads the digits rightly is tested in tests/test_predict.py.
+That the network then reads the digits rightly is tested in tests/training/test_reading.py.
 """
 
 import numpy as np
@@ -10,7 +10,6 @@ from PIL import Image
 
 from digits import photo
 from digits.picture import opaque
-from files import PictureError
 
 
 @pytest.fixture
@@ -18,24 +17,37 @@ def random():
     return np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("name", pictures.BLANKS)
-def test_blank_picture_has_no_digit(name, random):
-    page = opaque(pictures.blank(name, random))
-    with pytest.raises(PictureError, match="no digit found"):
-        photo.prepare(page)
+def shapes_of(image):
+    """The shapes of the darker ink in a picture."""
+    return next(shapes for light, shapes in photo.find(opaque(image)) if not light)
+
+
+def drawn(*digits, size=(700, 400)):
+    """Black ink on white: (digit, centre, height) each."""
+    random = np.random.default_rng(0)
+    ink = [photo_of(digit, size, centre, height, random) for digit, centre, height in digits]
+    return Image.fromarray(np.uint8(255 - 255 * np.max(ink, axis=0))).convert("RGB")
+
+
+def photo_of(digit, size, centre, height, random):
+    return pictures.strokes(digit, size, centre, height, height / 20, random)
+
+
+def test_a_strip_of_a_picture_has_no_shapes():
+    assert list(photo.find(Image.new("RGB", (7, 300)))) == []
 
 
 def test_mnist_image_passes_unchanged():
     digit = np.zeros((28, 28), np.uint8)
     digit[4:24, 11:17] = np.arange(120, dtype=np.uint8).reshape(20, 6) + 100
     digit = np.roll(digit, round(14 - np.average(np.arange(28), weights=digit.sum(axis=1))), 0)
-    seen, others = photo.prepare(opaque(Image.fromarray(digit)))
-    assert (seen == digit).all() and others == 0
+    ((light, (shape,)),) = photo.find(opaque(Image.fromarray(digit)))
+    assert not light and (photo.like_mnist(shape.ink) == digit).all()
 
 
 def test_what_the_network_sees_is_as_mnist_has_it(random):
-    page = pictures.marker_on_whiteboard(3, random)
-    seen, _ = photo.prepare(opaque(page))
+    (shape,) = shapes_of(pictures.marker_on_whiteboard(3, random))
+    seen = photo.like_mnist(shape.ink)
     y, _ = np.nonzero(seen > 20)
     assert seen.shape == (28, 28) and seen.dtype == np.uint8
     assert 18 <= np.ptp(y) + 1 <= 20
@@ -44,24 +56,70 @@ def test_what_the_network_sees_is_as_mnist_has_it(random):
     assert seen.max() > 240 and (seen[0] == 0).all()
 
 
-def test_several_digits_are_counted_and_the_largest_is_taken(random):
-    size = (700, 400)
-    ink = pictures.strokes(1, size, (120, 200), 180, 12, random)
-    ink = np.maximum(ink, pictures.strokes(0, size, (350, 200), 280, 14, random))
-    ink = np.maximum(ink, pictures.strokes(1, size, (580, 200), 180, 12, random))
-    page = Image.fromarray(np.uint8(255 - 255 * ink)).convert("RGB")
-    seen, others = photo.prepare(page)
-    assert others == 2
-    assert seen[14, 14] < 50 < seen[14].max()  # the hole of the 0
+def test_each_digit_is_a_shape_where_it_was_drawn():
+    places = [(1, (120, 200), 180), (0, (350, 200), 200), (4, (580, 200), 180)]
+    shapes = shapes_of(drawn(*places))
+    assert len(shapes) == 3
+    for shape, (_, (x, y), height) in zip(
+        sorted(shapes, key=lambda s: s.box[1]), places, strict=True
+    ):
+        top, left, bottom, right = shape.box
+        assert abs((top + bottom) / 2 - y) < 12 and left < x + 20 and right > x - 20
+        assert abs(bottom - top - height) < 25
 
 
-def test_the_box_of_a_found_digit_is_top_left_bottom_right():
+def test_small_digits_of_a_large_page_are_found():
+    places = [(n % 10, (60 + 100 * (n % 10), 80 + 90 * (n // 10)), 45) for n in range(60)]
+    page = drawn(*places, size=(1060, 620))
+    found = [shapes for light, shapes in photo.find(opaque(page)) if not light]
+    assert max(map(len, found)) == 60
+
+
+def test_the_box_of_a_shape_is_top_left_bottom_right():
     ink = np.zeros((200, 320))
     ink[40:160, 100:110] = 1  # a long upright stroke ...
     ink[150:160, 100:170] = 1  # ... and its foot
-    found = photo.find_digit(ink)
-    assert found.box.tolist() == [40, 100, 160, 170]
-    assert found.digit.shape == (120, 70)
+    (shape,) = photo.shapes_in(ink)
+    assert shape.box.tolist() == [40, 100, 160, 170]
+    assert shape.ink.shape == (120, 70) and shape.darkness == 1
+
+
+def box(x, y, height=10):
+    return np.array([y, x, y + height, x + 6])
+
+
+def test_rows_are_read_from_the_top_and_each_from_the_left():
+    page = [box(x, y) for y in (0, 14, 28) for x in (0, 20, 40)]
+    order = np.random.default_rng(0).permutation(9)
+    rows = photo.rows([page[n] for n in order])
+    assert [[order[n] for n in row] for row in rows] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert photo.rows([]) == []
+
+
+def test_a_tilted_line_is_one_row():
+    line = [box(20 * n, 3 * n) for n in range(10)]  # the last is 27 pixels below the first
+    below = [box(20 * n, 3 * n + 15) for n in range(10)]
+    assert photo.rows(line + below) == [list(range(10)), list(range(10, 20))]
+
+
+def test_two_digits_that_touch_can_be_cut_between_them():
+    ink = np.zeros((40, 60))
+    ink[:, 5:10] = ink[:, 45:50] = 1  # two upright strokes ...
+    ink[18:20, 5:50] = 1  # ... and what joins them
+    shape = photo.Shape(np.array([100, 200, 140, 260]), ink)
+    for places, pieces in photo.cuts(shape):
+        middle = next(n for n in range(places) if n / places >= 0.5)
+        left, right = pieces[0, middle], pieces[middle, places]
+        assert left.box[1] >= 200 and left.box[3] <= right.box[1] + 8 and right.box[3] <= 260
+        assert left.ink[:, :8].sum() > 100 and right.ink[:, -8:].sum() > 100
+
+
+def test_strokes_that_do_not_touch_make_one_shape():
+    one = photo.Shape(np.array([10, 20, 30, 24]), np.ones((20, 4)), 0.5)
+    other = photo.Shape(np.array([20, 30, 40, 36]), np.ones((20, 6)), 0.8)
+    both = photo.together([one, other], 1)
+    assert both.box.tolist() == [10, 20, 40, 36] and both.darkness == 0.8
+    assert both.ink.sum() == 200 and both.ink[:20, :4].all() and both.ink[10:, 10:].all()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +134,7 @@ def test_the_box_of_a_found_digit_is_top_left_bottom_right():
     ],
 )
 def test_a_box_contains_what_lies_within_its_four_sides(inner, within):
-    assert photo.contains(np.array([1, 2, 9, 10]), np.array(inner)) == within
+    assert photo.contains(np.array([inner]), np.array([1, 2, 9, 10])).tolist() == [within]
 
 
 def flood_filled(mask):
@@ -98,11 +156,11 @@ def test_parts_are_connected_at_sides_and_corners_and_have_their_boxes(random):
     parts = photo.parts_of(mask, random.random(mask.shape))
     expected = flood_filled(mask)
     assert len(expected) == len(parts.boxes) > 10
-    assert ((parts.labels >= 0) == mask).all()
+    assert ((parts.labels > 0) == mask).all()
     for pixels in expected:
         y, x = np.array(sorted(pixels)).T
         (number,) = np.unique(parts.labels[y, x])
-        assert parts.boxes[number].tolist() == [y.min(), x.min(), y.max() + 1, x.max() + 1]
+        assert parts.boxes[number - 1].tolist() == [y.min(), x.min(), y.max() + 1, x.max() + 1]
 
 
 def test_a_mask_without_pixels_has_no_parts():
@@ -150,10 +208,9 @@ def test_stroke_width_of_a_bar_and_of_a_ring():
     assert photo.stroke_width(ring) == pytest.approx(8, rel=0.15)
 
 
-def test_a_solid_rectangle_is_a_patch_and_strokes_are_none():
-    strokes = np.zeros((100, 60), bool)
-    strokes[:, 20:35] = strokes[80:, :] = True
-    assert not photo.has_patch(strokes)
-    shadow = strokes.copy()
-    shadow[30:75, 10:45] = True
-    assert photo.has_patch(shadow)
+def test_a_faint_straight_line_is_what_is_left_of_a_rule():
+    line = np.ones((200, 3))
+    assert photo.is_clear(line, 2.5) and not photo.is_clear(line, 1.8)
+    ring = np.ones((60, 60))
+    ring[8:-8, 8:-8] = 0
+    assert photo.is_clear(ring, 1.8) and not photo.is_clear(ring, 1.4)

@@ -57,19 +57,54 @@ def test_exif_rotation_is_undone(tmp_path):
     image.putpixel((0, 0), (0, 0, 0))
     turned = image.transpose(Image.Transpose.ROTATE_90)
     turned.getexif()[274] = 6
-    page = picture.read(saved(turned, tmp_path / "turned.png", exif=turned.getexif()))
-    assert page.size == (40, 20) and page.getpixel((0, 0)) == (0, 0, 0)
+    read = picture.read(saved(turned, tmp_path / "turned.png", exif=turned.getexif()))
+    assert read.size == read.page.size == (40, 20) and read.page.getpixel((0, 0)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["large.png", "large.jpg"])
 def test_a_large_picture_is_reduced_in_its_proportions(name, tmp_path):
-    page = picture.read(saved(Image.new("L", (4000, 1000)), tmp_path / name))
-    assert page.size == (picture.LONGEST, picture.LONGEST // 4)
+    read = picture.read(saved(Image.new("L", (4000, 1000)), tmp_path / name))
+    assert read.page.size == (picture.LONGEST, picture.LONGEST // 4)
+    assert read.size == (4000, 1000)
 
 
 def test_the_content_decides_the_format_and_not_the_name(tmp_path):
     path = saved(Image.new("L", (9, 8)), tmp_path / "picture.png", format="JPEG")
     assert picture.read(path).size == (9, 8)
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path):
+    frames = [Image.new("RGB", (20, 10), color) for color in ("red", "blue", "green")]
+    path = saved(frames[0], tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    read = picture.read(path)
+    assert read.frames == 3 and read.page.getpixel((5, 5))[0] > 240
+
+
+def test_two_pictures_in_one_file_as_telephones_make_them_are_no_animation(tmp_path):
+    frames = [Image.new("RGB", (40, 30), color) for color in ("white", "black")]
+    path = saved(
+        frames[0], tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:]
+    )
+    read = picture.read(path)
+    assert read.frames == 1 and read.page.getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_a_photograph_of_fifty_megapixels_is_read(tmp_path):
+    read = picture.read(saved(Image.new("L", (8192, 6144), 200), tmp_path / "large.jpg"))
+    assert read.size == (8192, 6144) and max(read.page.size) == picture.LONGEST
+
+
+def test_heic_is_read_where_its_package_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif")
+    path = saved(Image.new("RGB", (64, 48), "white"), tmp_path / "a.heic")
+    assert picture.read(path).size == (64, 48)
+
+
+def test_heic_without_its_package_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    monkeypatch.setattr(picture, "HEIF", [])
+    with pytest.raises(PictureError, match="^HEIC; pip install pillow-heif"):
+        picture.read(tmp_path / "a.heic")
 
 
 @pytest.mark.parametrize("size", [(30, 60), (60, 30), (1000, 1), (1, 1)])
@@ -94,6 +129,10 @@ def write_too_many_pixels(path):
     saved(Image.new("1", (4001, 4000)), path)
 
 
+def write_too_large_a_photograph(path):
+    saved(Image.new("L", (8001, 8000)), path, format="JPEG")
+
+
 def write_another_format(path):
     saved(Image.new("L", (9, 9)), path, format="TIFF")
 
@@ -111,8 +150,9 @@ def leave_it_out(path):
     [
         (write_text, "not a PNG"),
         (write_half_a_picture, "damaged"),
-        (write_too_many_bytes, "more than 20 MB"),
+        (write_too_many_bytes, "more than 40 MB"),
         (write_too_many_pixels, "more than 16 megapixels"),
+        (write_too_large_a_photograph, "more than 64 megapixels"),
         (write_another_format, "not a PNG"),
         (make_a_folder, "no picture file"),
         (leave_it_out, "No such file"),

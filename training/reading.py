@@ -1,0 +1,150 @@
+"""Reads a person's picture: which of its shapes are digits, and which digits they are.
+
+    read(network, page) -> rows from the top, each from left to right
+
+A shape is a digit if the network's largest probability is at least SURE, whatever the network;
+below it, the shape is no digit, or cannot be read. Shapes that are too wide for a digit are cut
+where the network is surest of all pieces.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from dataset import normalize
+from digits import photo
+from digits.photo import Shape
+from training.mix import SURE
+
+WIDE, WIDE_ALONE = 1.1, 1.5  # widths in heights: shapes that are wider may be several digits
+SURE_CUT = 0.8  # the least probability of the pieces of a shape that is cut
+NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
+
+
+class Digit(NamedTuple):
+    """A shape and what the network answers."""
+
+    box: np.ndarray  # 4: top, left, bottom, right, in the page's pixels
+    seen: np.ndarray  # 28 x 28 uint8
+    probabilities: np.ndarray  # 10
+    darkness: float = 1  # of its ink
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is a digit that can be read."""
+        return bool(self.probabilities.max() >= SURE)
+
+    def __str__(self) -> str:
+        return str(self.probabilities.argmax()) if self.sure else "?"
+
+    @property
+    def weight(self) -> float:
+        """How much it looks like writing: long, dark, and made of thin strokes."""
+        solid = (self.seen > 127).sum() / 20**2
+        return float(self.box[2] - self.box[0]) * self.darkness * (1 - solid) ** 2
+
+
+Rows = list[list[Digit]]
+
+
+def read(network: nn.Module, page: Image.Image) -> Rows:
+    """The shapes of a picture with the network's answers, in reading order.
+
+    `page` is what `picture.read` gives. Ink is what is darker than the paper at the picture's
+    border. Only where nothing is read of that is it what is lighter, if there is more of it: what
+    surrounds a letter may look like digits.
+    """
+    dark: list[Digit] = []
+    for light, shapes in photo.find(page):
+        if is_read(dark) and not light:
+            continue
+        digits = answers(network, shapes)
+        if light and is_read(digits) and outweighs(digits, dark):
+            return in_rows(digits)
+        if not light and (not dark or is_read(digits)):
+            dark = digits
+    return in_rows(dark)
+
+
+def outweighs(light: Sequence[Digit], dark: Sequence[Digit]) -> bool:
+    """Whether lighter ink is the writing, and not what is darker, as the border says."""
+    read = [digit.weight for digit in light if digit.sure]
+    if is_read(dark):
+        return max(read) > 1.5 * sum(digit.weight for digit in dark)
+    heaviest = max([0.0, *(digit.weight for digit in dark)])
+    # The gaps in a letter may look like digits, too; each of them is less than the letter.
+    return max(read) > 1.2 * heaviest or (len(read) > 3 and sum(read) > heaviest)
+
+
+def in_rows(digits: Sequence[Digit]) -> Rows:
+    """The digits in reading order."""
+    return [[digits[n] for n in row] for row in photo.rows([digit.box for digit in digits])]
+
+
+def is_read(digits: Sequence[Digit]) -> bool:
+    """Whether a picture has digits at all: they are most of its shapes."""
+    return 2 * sum(digit.weight for digit in digits if digit.sure) > sum(
+        digit.weight for digit in digits
+    )
+
+
+def as_text(rows: Rows) -> str:
+    """What is written, a line for each row; "" where there is no digit."""
+    if not is_read([digit for row in rows for digit in row]):
+        return ""
+    lines = ["".join(map(str, row)) for row in rows]
+    return "\n".join(line for line in lines if line.strip("?"))
+
+
+def answers(network: nn.Module, shapes: Sequence[Shape]) -> list[Digit]:
+    """The network's answer to each shape, and to each piece of those that it cuts."""
+    digits = classify(network, shapes)
+    limit = WIDE if len(shapes) > 1 else WIDE_ALONE
+    wide = [len(shape.ink[0]) > limit * len(shape.ink) for shape in shapes]
+    others = [digit for digit, is_wide in zip(digits, wide, strict=True) if not is_wide]
+    if others and not is_read(others):
+        return digits  # this is no page of digits, and its wide shapes are none
+    cut: list[Digit] = []
+    for shape, whole, is_wide in zip(shapes, digits, wide, strict=True):
+        pieces = split(network, shape) if is_wide else []
+        least = min((piece.probabilities.max() for piece in pieces), default=0.0)
+        cut += pieces if least > max(SURE_CUT, whole.probabilities.max()) else [whole]
+    return cut
+
+
+def classify(network: nn.Module, shapes: Sequence[Shape]) -> list[Digit]:
+    """The network's answer to each shape, in one batch."""
+    if not shapes:
+        return []
+    seen = np.stack([photo.like_mnist(shape.ink) for shape in shapes])
+    with torch.inference_mode():
+        probabilities = network(normalize(torch.from_numpy(seen))).softmax(dim=1).numpy()
+    return [
+        Digit(shape.box, *answer, shape.darkness)
+        for shape, *answer in zip(shapes, seen, probabilities, strict=True)
+    ]
+
+
+def split(network: nn.Module, shape: Shape) -> list[Digit]:
+    """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
+    best, most = [], 0.0
+    for places, pieces in photo.cuts(shape):
+        digits = dict(zip(pieces, classify(network, list(pieces.values())), strict=True))
+        # Up to each place, the best way to cut what is left of it, and its least probability.
+        ways: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}
+        for (left, right), digit in sorted(digits.items(), key=lambda item: item[0][1]):
+            if left in ways:
+                least, before = ways[left]
+                least = min(least, float(digit.probabilities.max()))
+                if right not in ways or least > ways[right][0]:
+                    ways[right] = least, [*before, digit]
+        least, digits_of_all = ways.get(places, (0.0, []))
+        height, width = shape.ink.shape
+        several = 1 < len(digits_of_all) <= width / height / NARROW
+        if least > most and several:
+            best, most = digits_of_all, least
+    return best
