@@ -20,7 +20,7 @@ from digits import photo
 from digits.photo import Shape
 from training.mix import SURE
 
-WIDE, WIDE_ALONE = 1.1, 1.5  # widths in heights: shapes that are wider may be several digits
+WIDE, WIDE_ALONE = 0.9, 1.5  # widths in heights: shapes that are wider may be several digits
 SURE_CUT = 0.8  # the least probability of the pieces of a shape that is cut
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
 
@@ -74,6 +74,10 @@ def outweighs(light: Sequence[Digit], dark: Sequence[Digit]) -> bool:
     """Whether lighter ink is the writing, and not what is darker, as the border says."""
     read = [digit.weight for digit in light if digit.sure]
     if is_read(dark):
+        gaps = np.array([digit.box for digit in dark])  # in a digit that fills the picture?
+        filled = [photo.contains(gaps, digit.box) for digit in light if digit.sure]
+        if np.any(filled, axis=0).all():
+            return True
         return max(read) > 1.5 * sum(digit.weight for digit in dark)
     heaviest = max([0.0, *(digit.weight for digit in dark)])
     # The gaps in a letter may look like digits, too; each of them is less than the letter.

@@ -378,10 +378,20 @@ def test_a_sheet_holds_the_images_row_by_row_dark_on_white():
 
 
 def row(text="seven.png: 7 (99.8 %)", best=7):
+    """A picture with one shape, in the middle of it."""
     seen = np.full((28, 28), 9, np.uint8)
     probabilities = np.full(10, 0.02)
     probabilities[best] = 0.82
-    return text, np.full((160, 80, 3), 200, np.uint8), seen, probabilities
+    marks = [(np.array([0.2, 0.1, 0.8, 0.4]), str(best), 0.82)]
+    picture = np.full((160, 80, 3), 200, np.uint8)
+    return plotting.Prediction(text, picture, marks, seen, probabilities)
+
+
+def page_of(*answers):
+    """A picture, 100 pixels high and 300 wide, with a shape for each (answer, probability)."""
+    boxes_ = [np.array([0.1, 0.2 * n, 0.3, 0.2 * n + 0.1]) for n in range(len(answers))]
+    marks = [(box, *answer) for box, answer in zip(boxes_, answers, strict=True)]
+    return plotting.Prediction("page.png: 12?", np.full((100, 300, 3), 200, np.uint8), marks)
 
 
 def test_a_prediction_shows_picture_input_and_probabilities_under_their_heads():
@@ -389,26 +399,37 @@ def test_a_prediction_shows_picture_input_and_probabilities_under_their_heads():
     (axes,) = figure.axes
     picture, seen = axes.images
     assert pixels(picture).shape == (160, 80, 3) and pixels(seen).shape == (28, 28)
-    heights = [bar.get_height() for bar in bars(axes)]
-    np.testing.assert_allclose(np.divide(heights, sum(heights)), row(best=4)[3])
-    assert len({bar.get_facecolor() for bar in bars(axes)}) == 2
+    heights = [bar.get_height() for bar in bars(axes)[-10:]]
+    np.testing.assert_allclose(np.divide(heights, sum(heights)), row(best=4).probabilities)
+    assert len({bar.get_facecolor() for bar in bars(axes)[-10:]}) == 2
     middles = {text.get_text(): text.get_position()[0] for text in axes.texts}
     left, right, *_ = seen.get_extent()
     assert middles["the network sees"] == pytest.approx((left + right) / 2)
     assert middles["your picture"] == pytest.approx(0.5)
-    centers = [bar.get_x() + bar.get_width() / 2 for bar in bars(axes)]
+    centers = [bar.get_x() + bar.get_width() / 2 for bar in bars(axes)[-10:]]
     assert middles["probabilities"] == pytest.approx(np.mean(centers))
 
 
 def test_a_picture_without_a_digit_is_drawn_alone():
-    axes = plotting.predictions_figure([("blank.png: no digit", row()[1], None, None)]).axes[0]
+    blank = plotting.Prediction("blank.png: no digit found", row().picture)
+    axes = plotting.predictions_figure([blank]).axes[0]
     assert len(axes.images) == 1 and not axes.patches
 
 
-def test_a_grey_picture_keeps_its_brightness():
-    picture = np.full((50, 50), 230, np.uint8)
-    axes = plotting.predictions_figure([("blank.png: no digit", picture, None, None)]).axes[0]
-    assert axes.images[0].get_clim() == (0, 255)
+def test_a_box_lies_on_its_shape_in_the_color_of_how_sure_the_answer_is():
+    page = page_of(("1", 0.99), ("2", 0.7), ("?", 0.95))
+    axes = plotting.predictions_figure([page]).axes[0]
+    left, right, low, high = axes.images[0].get_extent()
+    width, height = right - left, high - low
+    for number, (box, color, answer) in enumerate(
+        zip(axes.patches, ("tab:green", "tab:orange", "tab:red"), "12?", strict=True)
+    ):
+        assert box.get_edgecolor() == matplotlib.colors.to_rgba(color)
+        assert (box.get_x() - left) / width == pytest.approx(0.2 * number)
+        assert box.get_width() / width == pytest.approx(0.1)
+        assert (high - box.get_y() - box.get_height()) / height == pytest.approx(0.3)
+        assert box.get_height() / height == pytest.approx(0.6)  # 0.2 of the longer side
+        assert answer in texts(axes.figure)
 
 
 def test_only_forty_pictures_are_drawn_and_the_figure_says_so():
