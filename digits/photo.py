@@ -211,10 +211,14 @@ def shapes_in(ink: np.ndarray) -> list[Shape]:
     shapes = []
     for number in np.flatnonzero(main):
         pieces = [is_piece(box, parts.boxes[number]) for box in parts.boxes[~main]]
-        mine = [number, *np.flatnonzero(~main)[pieces]]
-        shape = trimmed(clear * np.isin(parts.labels, np.array(mine) + 1))
+        mine = np.array([number, *np.flatnonzero(~main)[pieces]])
+        boxes = parts.boxes[mine]
+        corner, end = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        around = slice(corner[0], end[0]), slice(corner[1], end[1])
+        shape = trimmed(clear[around] * np.isin(parts.labels[around], mine + 1))
         if shape and is_clear(shape.ink, top / faintest):
-            shapes.append(shape._replace(darkness=float(top)))
+            box = shape.box + np.tile(corner, 2)
+            shapes.append(Shape(box, shape.ink, float(top)))
     return shapes
 
 
@@ -249,31 +253,41 @@ def is_piece(box: np.ndarray, main: np.ndarray) -> bool:
     return near and 0.12 * size <= extent.max() <= 0.9 * size
 
 
-def find(page: Image.Image) -> Iterator[tuple[bool, list[Shape]]]:
-    """The shapes that may be digits, at one scale after another, and whether ink is light there.
+def find(page: Image.Image, light: bool = False, brief: bool = False) -> Iterator[list[Shape]]:
+    """The shapes that may be digits, in one or several ways to see them.
 
-    `page` is what `picture.read` gives. First, ink is darker than the paper at the picture's
-    border. Then it is lighter, for a sheet on a darker desk and others whose border misleads.
+    `page` is what `picture.read` gives. Ink is what is darker than the paper at the picture's
+    border; with `light` it is what is lighter, for a sheet on a darker desk and others whose border
+    misleads. With `brief`, only large shapes are found.
     """
     grey = np.asarray(page.convert("L"))
     if is_mnist(grey):
-        yield False, [Shape(np.array([0, 0, 28, 28]), grey / 255)]
+        yield [] if light else [Shape(np.array([0, 0, 28, 28]), grey / 255)]
         return
-    scales = [scale for scale in SCALES if scale <= max(page.size)] or SCALES[:1]
     if min(page.size) < 8:  # noise in a strip that is as narrow looks like a 1
-        scales = []
-    for opposite in (False, True):
-        for longest in scales:
-            channel = best_channel(resized(page, longest))
-            ink = ink_of(1 - channel if opposite else channel)
-            found = shapes_in(smooth(without_ruled_lines(ink)))
-            large = found and np.median([len(shape.ink) for shape in found]) >= SMALL
-            if large or longest == scales[-1]:
-                scale = max(page.size) / longest
-                found = [shape._replace(box=shape.box * scale) for shape in found]
-                yield opposite, found
-                if 1 < len(found) < 5 and not opposite:
-                    yield opposite, [together(found, scale)]
+        return
+    scales = [scale for scale in SCALES if scale <= max(page.size) and not brief] or SCALES[:1]
+    enough = 0.0  # pixels: the scale at which the shapes are no longer small
+    for longest in scales:
+        if longest < min(enough, scales[-1]):
+            continue
+        found = shapes_at(page, longest, light)
+        height = np.median([len(shape.ink) for shape in found]) if found else SMALL
+        enough = SMALL * longest / height
+        if longest < min(enough, scales[-1]):
+            continue
+        scale = max(page.size) / longest
+        found = [shape._replace(box=shape.box * scale) for shape in found]
+        yield found
+        if 1 < len(found) < 5 and not light:
+            yield [together(found, scale)]
+
+
+def shapes_at(page: Image.Image, longest: int, light: bool) -> list[Shape]:
+    """The shapes in a picture whose longer side is reduced to so many pixels."""
+    channel = best_channel(resized(page, longest))
+    ink = ink_of(1 - channel if light else channel)
+    return shapes_in(smooth(without_ruled_lines(ink)))
 
 
 def together(shapes: list[Shape], scale: float) -> Shape:

@@ -16,7 +16,7 @@ FLOORS = [  # from the ground up; a module imports from floors below, or beside 
     ["training.edited", "training.console", "training.distributed"],
     ["training.plotting", "training.tally", "training.seeding", "training.optim", "training.mix"],
     ["training.charts", "training.source", "training.jobs", "training.intervals"],
-    ["training.reading", "training.labelled"],
+    ["training.reading", "training.labelled", "training.steps"],
     ["training.checkpoint", "training.config", "training.cli", "training.folder"],
     ["training.report", "training.compare", "training.data", "training.experiments"],
     ["training.results"],

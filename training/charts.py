@@ -7,6 +7,7 @@ Each picture has two functions: `errors_figure` builds the figure, `errors` writ
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from training.plotting import (
     Color,
     Figure,
     History,
+    Rectangle,
     by_epoch,
     frame,
     images_with_texts,
@@ -363,6 +365,36 @@ def hardest_figure(
         f"{len(wrong)} of {len(labels):,} test images; below the label: the answers, and how many "
         f"of the {number} networks give each",
     )
+    return figure
+
+
+class Step(NamedTuple):
+    """A picture on the way from a page to the answer."""
+
+    title: str
+    pixels: np.ndarray  # H x W or H x W x 3, uint8
+    boxes: Sequence[tuple[np.ndarray, str]] = ()  # top, left, bottom, right; the text above it
+
+
+def steps(path: str | Path, shown: Sequence[Step]) -> None:
+    """Draw the steps into a PNG file; see `steps_figure`."""
+    save(steps_figure(shown), path)
+
+
+@own_settings()
+def steps_figure(shown: Sequence[Step]) -> Figure:
+    """Pictures under their titles, three in a row."""
+    rows = -(-len(shown) // 3)
+    figure = Figure(figsize=(11, 3.1 * rows), layout="constrained")
+    for place, step in zip(figure.subplots(rows, 3, squeeze=False).flat, shown, strict=False):
+        place.imshow(step.pixels, cmap="gray", vmin=0, vmax=255)
+        place.set_title(step.title, fontsize=10, loc="left")
+        for (top, left, bottom, right), text in step.boxes:
+            size = right - left, bottom - top
+            place.add_patch(Rectangle((left, top), *size, fill=False, ec=BLUE))
+            place.text(left, top - 4, text, color=BLUE, fontsize=11, fontweight="bold")
+    for place in figure.axes:
+        place.set(xticks=[], yticks=[])
     return figure
 
 

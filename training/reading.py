@@ -7,7 +7,7 @@ below it, the shape is no digit, or cannot be read. Shapes that are too wide for
 where the network is surest of all pieces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,33 +55,41 @@ def read(network: nn.Module, page: Image.Image) -> Rows:
     """The shapes of a picture with the network's answers, in reading order.
 
     `page` is what `picture.read` gives. Ink is what is darker than the paper at the picture's
-    border. Only where nothing is read of that is it what is lighter, if there is more of it: what
-    surrounds a letter may look like digits.
+    border. It is what is lighter only where that clearly is the writing, because what surrounds a
+    letter may look like digits, too.
     """
-    dark: list[Digit] = []
-    for light, shapes in photo.find(page):
-        if is_read(dark) and not light:
-            continue
-        digits = answers(network, shapes)
-        if light and is_read(digits) and outweighs(digits, dark):
-            return in_rows(digits)
-        if not light and (not dark or is_read(digits)):
-            dark = digits
-    return in_rows(dark)
+    dark = first_read(answers(network, shapes) for shapes in photo.find(page))
+    lighter = photo.find(page, light=True, brief=is_read(dark))
+    light = first_read(answers(network, shapes) for shapes in lighter)
+    return in_rows(light if is_read(light) and outweighs(light, dark, page) else dark)
 
 
-def outweighs(light: Sequence[Digit], dark: Sequence[Digit]) -> bool:
+def first_read(ways: Iterable[list[Digit]]) -> list[Digit]:
+    """The first way to see a picture in which digits are read; else the first of all."""
+    seen: list[list[Digit]] = []
+    for digits in ways:
+        if is_read(digits):
+            return digits
+        seen.append(digits)
+    return seen[0] if seen else []
+
+
+def outweighs(light: Sequence[Digit], dark: Sequence[Digit], page: Image.Image) -> bool:
     """Whether lighter ink is the writing, and not what is darker, as the border says."""
-    read = [digit.weight for digit in light if digit.sure]
+    read = [digit for digit in light if digit.sure]
+    heaviest = max(digit.weight for digit in read)
+    if any(fills(digit, page) for digit in read):
+        return True  # the border is the digit's own ink, and what is darker are its gaps
     if is_read(dark):
-        gaps = np.array([digit.box for digit in dark])  # in a digit that fills the picture?
-        filled = [photo.contains(gaps, digit.box) for digit in light if digit.sure]
-        if np.any(filled, axis=0).all():
-            return True
-        return max(read) > 1.5 * sum(digit.weight for digit in dark)
-    heaviest = max([0.0, *(digit.weight for digit in dark)])
+        return heaviest > 1.5 * sum(digit.weight for digit in dark)
     # The gaps in a letter may look like digits, too; each of them is less than the letter.
-    return max(read) > 1.2 * heaviest or (len(read) > 3 and sum(read) > heaviest)
+    limit = max([0.0, *(digit.weight for digit in dark)])
+    return heaviest > 1.2 * limit or (len(read) > 3 and sum(digit.weight for digit in read) > limit)
+
+
+def fills(digit: Digit, page: Image.Image) -> bool:
+    """Whether a digit is as high and as wide as its page."""
+    return bool((digit.box[2:] - digit.box[:2] > 0.9 * np.array(page.size[::-1])).all())
 
 
 def in_rows(digits: Sequence[Digit]) -> Rows:

@@ -241,7 +241,7 @@ def lessons(results: Results, chosen: Mapping[int, Setting]) -> list[str]:
 
 def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
     """Make the tables and pictures of the committed file; OSError."""
-    from training import charts  # here, because matplotlib takes 0.3 s to import
+    from training import charts, steps  # here, because matplotlib takes 0.3 s to import
 
     results = read(path)
     known = {name: histories for name, histories in results.items() if name in EXPERIMENTS}
@@ -257,6 +257,8 @@ def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
         }
         charts.regularization(root / "plots" / "regularization.png", points)
     charts.time_and_error(root / "plots" / "pareto.png", times_and_errors(known))
+    reader = checkpoint.network(checkpoint.load(ROOT / "pretrained" / "handwriting.pt"))
+    steps.draw(root / "plots" / "handwriting.png", reader)
 
 
 def times_and_errors(known: Results, path: Path = ROOT / "benchmarks" / "results.json") -> dict:

@@ -1,4 +1,4 @@
-"""What is read of pictures as people make them: every digit in its row, and no answer without one."""
+"""What is read of pictures as people make them: every digit in its row, and no other."""
 
 import io
 import itertools
