@@ -76,10 +76,10 @@ def first_read(ways: Iterable[list[Digit]]) -> list[Digit]:
 
 def outweighs(light: Sequence[Digit], dark: Sequence[Digit], page: Image.Image) -> bool:
     """Whether lighter ink is the writing, and not what is darker, as the border says."""
-    read = [digit for digit in light if digit.sure]
-    heaviest = max(digit.weight for digit in read)
-    if any(fills(digit, page) for digit in read):
+    if any(digit.sure and fills(digit, page) for digit in light):
         return True  # the border is the digit's own ink, and what is darker are its gaps
+    read = [digit for digit in light if digit.sure and not is_cut_off(digit, page)]
+    heaviest = max([0.0, *(digit.weight for digit in read)])
     if is_read(dark):
         return heaviest > 1.5 * sum(digit.weight for digit in dark)
     # The gaps in a letter may look like digits, too; each of them is less than the letter.
@@ -90,6 +90,13 @@ def outweighs(light: Sequence[Digit], dark: Sequence[Digit], page: Image.Image) 
 def fills(digit: Digit, page: Image.Image) -> bool:
     """Whether a digit is as high and as wide as its page."""
     return bool((digit.box[2:] - digit.box[:2] > 0.9 * np.array(page.size[::-1])).all())
+
+
+def is_cut_off(digit: Digit, page: Image.Image) -> bool:
+    """Whether a shape reaches the edge of its page, as the ground does and writing does not."""
+    height_and_width = np.array(page.size[::-1])
+    margin = 0.01 * height_and_width.max()
+    return bool((digit.box[:2] < margin).any() or (digit.box[2:] > height_and_width - margin).any())
 
 
 def in_rows(digits: Sequence[Digit]) -> Rows:
