@@ -68,7 +68,7 @@ def page(model: nn.Module, checkpoint: dict) -> bytes:
     facts = [title, f"{sum(weights.numel() for weights in model.parameters()):,} parameters"]
     if history := checkpoint["history"]:
         tested_on = "validation" if checkpoint["config"].val_size else "test"
-        facts.append(f"{tested_on} accuracy {100 * history[-1]['test_accuracy']:.2f} %")
+        facts.append(f"{tested_on} accuracy {100 * history[-1]['test_accuracy']:.2f}\u00a0%")
     values = {
         "layers": [portable.as_json(layer) for layer in layers],
         "mean": MEAN,

@@ -15,6 +15,7 @@ FLOORS = [  # from the ground up; a module imports from floors below, or beside 
     ["dataset", "model"],
     ["training.edited", "training.console", "training.distributed"],
     ["training.plotting", "training.tally", "training.seeding", "training.optim", "training.mix"],
+    ["training.portable"],
     ["training.charts", "training.source", "training.jobs", "training.intervals"],
     ["training.reading", "training.labelled", "training.steps"],
     ["training.checkpoint", "training.config", "training.cli", "training.folder"],
@@ -22,6 +23,7 @@ FLOORS = [  # from the ground up; a module imports from floors below, or beside 
     ["training.results"],
     ["main"],
     ["predict", "reproduce"],
+    ["export", "hubconf"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

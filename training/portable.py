@@ -11,6 +11,7 @@ import logging
 import re
 import textwrap
 import warnings
+from collections.abc import Generator
 
 import torch
 from torch import nn
@@ -93,7 +94,7 @@ def onnx(model: nn.Module, producer: str) -> bytes:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Generator[None, None, None]:
     """Keeps the exporter's notes and warnings, which are for its developers, off the screen."""
     logging.disable(logging.CRITICAL)
     try:
@@ -118,6 +119,7 @@ def translated(whole: nn.Module, producer: str) -> bytes:
         output_names=["logits"],
         dynamic_shapes={"images": {0: torch.export.Dim("N")}},
     )
+    assert program is not None  # with dynamo, it never is
     file = program.model_proto
     file.producer_name, file.producer_version = producer, ""
     for part in (file, file.graph, *file.graph.node, *file.graph.value_info):
