@@ -1,0 +1,201 @@
+"""The page in a real browser: its numbers are PyTorch's, and it answers what is drawn."""
+
+import base64
+import io
+import itertools
+import os
+
+import browser
+import numpy as np
+import pictures
+import pytest
+import torch
+from helpers import ROOT
+from PIL import Image
+
+import export
+import predict
+from dataset import MNIST, normalize
+from digits import picture, synthetic
+from digits.tarball import find_data
+from training import portable, reading
+from training.checkpoint import load, network, write_state
+from training.config import Config
+
+pytestmark = pytest.mark.skipif(
+    not predict.SHIPPED.exists(), reason="pretrained/handwriting.pt is not there"
+)
+SIZES = (0.25, 0.5, 0.8)  # of a drawing, in sides of the paper
+# Pointer events that the script of the page cannot tell from those of a mouse; they are
+# dispatched in the page itself, because a thousand strokes would take minutes otherwise.
+REPLAY = """drawings => drawings.map(strokes => {
+  const pad = document.getElementById("pad"), box = pad.getBoundingClientRect();
+  const send = (kind, [x, y]) => pad.dispatchEvent(new PointerEvent(kind, {
+    pointerId: 1, clientX: box.x + 1 + x * pad.clientWidth, clientY: box.y + 1 + y * pad.clientHeight,
+  }));
+  pad.setPointerCapture = () => {};
+  document.getElementById("clear").click();
+  for (const stroke of strokes) {
+    send("pointerdown", stroke[0]);
+    stroke.slice(1).forEach(point => send("pointermove", point));
+    send("pointerup", stroke.at(-1));
+  }
+  const {image, text} = page.update();
+  return {image: [...image], text, picture: pad.toDataURL()};
+})"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all tests."""
+    with browser.chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def mlp(tmp_path_factory):
+    """A checkpoint of the MLP, trained for a moment on generated digits."""
+    torch.manual_seed(0)
+    config = Config(model="mlp", data="generated")
+    state = dict.fromkeys(("optimizer", "scheduler", "versions"), {})
+    model = network_of("mlp")
+    images, labels = synthetic.draw(2000, seed=0)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for rows in torch.arange(2000).split(100):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(normalize(images[rows])), labels[rows])
+        loss.backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("mlp") / "checkpoint.pt"
+    state |= {"config": config, "epoch": 0, "history": [], "model": model.state_dict()}
+    write_state(path, state)
+    return path
+
+
+def network_of(name):
+    """An untrained network."""
+    from model import build
+
+    return build(name, {})
+
+
+@pytest.fixture(scope="module")
+def files(mlp, tmp_path_factory):
+    """The checkpoint and the written page of each network."""
+    folder, found = tmp_path_factory.mktemp("pages"), {}
+    for name, checkpoint in {"lenet5": predict.SHIPPED, "mlp": mlp}.items():
+        path = folder / f"{name}.html"
+        assert export.main([str(path), "--checkpoint", str(checkpoint)]) == 0
+        found[name] = checkpoint, path
+    return found
+
+
+@pytest.fixture
+def opened(chromium, files):
+    """A function that opens a network's page, as a file and without a connection."""
+    contexts = []
+
+    def open_page(name="lenet5", **options):
+        context = chromium.new_context(offline=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.errors, page.requests = [], []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda message: page.errors.append(message.text))
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.goto(files[name][1].as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        assert all(page.errors == [] for page in context.pages)
+        context.close()
+
+
+def some_images(count):
+    """Images (uint8) of MNIST's test set where MNIST_DIR is, generated otherwise."""
+    folder = os.environ.get("MNIST_DIR")
+    if folder and find_data(folder, "test"):
+        return MNIST(folder, train=False).data[:count]
+    return synthetic.draw(count, seed=7)[0]
+
+
+LAYERS = """encoded => {
+  const pixels = Uint8Array.from(atob(encoded), c => c.charCodeAt(0));
+  const all = [];
+  for (let n = 0; n < pixels.length; n += 784) {
+    const image = Float32Array.from(pixels.subarray(n, n + 784), pixel => pixel / 255);
+    all.push(...network.run(image).map(({values}) => new Uint8Array(values.buffer)));
+  }
+  return all.map(bytes => btoa(String.fromCharCode(...bytes)));
+}"""
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mlp"])
+def test_every_layer_gives_what_pytorch_gives(opened, files, name):
+    images = some_images(200)
+    layers = portable.layers_of(network(load(files[name][0])))
+    encoded = base64.b64encode(images.numpy().tobytes()).decode()
+    found = [np.frombuffer(base64.b64decode(text), "<f4") for text in opened(name).evaluate(LAYERS, encoded)]
+    values = normalize(images)
+    assert len(found) == 200 * len(layers)
+    for number, layer in enumerate(layers):
+        with torch.inference_mode():
+            values = layer(values)
+        mine = np.stack(found[number :: len(layers)])
+        assert np.abs(mine - values.flatten(1).numpy()).max() <= 1e-4, layer
+
+
+def placed(digit, size, left, top):
+    """A digit of tests/pictures.py as strokes: `size` high, its corner at left, top."""
+    box = np.array([left, top])
+    return [(pictures.curve_through(curve, 5) * size / 1.5 + box).tolist() for curve in pictures.CURVES[digit]]
+
+
+def test_digits_drawn_small_large_and_in_corners_are_read(opened):
+    page = opened()
+    places = [(0.2, 0.05, 0.05), (0.25, 0.8, 0.7), (0.5, 0.3, 0.2), (0.9, 0.15, 0.05)]
+    said = {}
+    for digit, place in itertools.product(range(10), places):
+        page.keyboard.press("Escape")
+        browser.draw(page, placed(digit, *place))
+        said[digit, place] = browser.answer(page)[0].split()[0]
+    wrong = {case: text for case, text in said.items() if text != str(case[0])}
+    assert len(said) == 40 and len(wrong) <= 1, wrong
+
+
+def skeletons(count):
+    """Pen strokes of `count` generated digits, in a box whose longer side is 1."""
+    ways, random = synthetic.read_skeletons(), np.random.default_rng(3)
+    for number in range(count):
+        styles = ways[number % 10]
+        curves = synthetic.curve_matrices(styles[random.integers(len(styles))])
+        points, matrix = (torch.from_numpy(array).float() for array in curves)
+        starts, ends = synthetic.pen_paths(points, matrix, 1, random, unrest=0.6)[0].numpy()
+        low = np.minimum(starts.min(0), ends.min(0))
+        scale = 1 / (np.maximum(starts.max(0), ends.max(0)) - low).max()
+        lifted = np.flatnonzero(np.abs(starts[1:] - ends[:-1]).max(1) > 1e-4) + 1
+        pieces = zip(np.split(starts, lifted), np.split(ends, lifted), strict=True)
+        yield [(np.vstack([start, end[-1:]]) - low) * scale for start, end in pieces]
+
+
+def test_the_page_and_photo_see_the_same_drawing(opened, files):
+    weights, random = network(load(files["lenet5"][0])), np.random.default_rng(0)
+    drawings = []
+    for strokes, size in itertools.product(skeletons(200), SIZES):
+        corner = random.uniform(0.05, 0.95 - size, 2)
+        drawings.append([(stroke * size + corner).tolist() for stroke in strokes])
+    differences, same = [], []
+    for one in opened().evaluate(REPLAY, drawings):
+        image = Image.open(io.BytesIO(base64.b64decode(one["picture"].partition(",")[2])))
+        rows = reading.read(weights, picture.opaque(image))
+        said = "" if one["text"] == "no digit" else one["text"].split()[0]
+        same.append(said == reading.as_text(rows))
+        digits = [digit for row in rows for digit in row]
+        if len(digits) == 1:
+            seen = digits[0].seen.flatten() / 255
+            differences.append(np.abs(seen - one["image"]).mean())
+    print(np.mean(differences), np.max(differences), len(differences), np.mean(same), np.reshape(same,(-1,3)).mean(0))
+    assert len(differences) >= 0.97 * len(drawings)
+    assert np.mean(differences) <= 0.04
+    assert np.mean(same) >= 0.97
