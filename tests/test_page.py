@@ -182,7 +182,7 @@ def skeletons(count):
 def read_by_photo(weights, image):
     """The one digit that is read of a picture, or all that is found, and the text."""
     page = picture.opaque(image)
-    _, shapes = next(photo.find(page))
+    shapes = next(photo.find(page))
     digits = reading.classify(weights, shapes)
     if len(digits) == 1 and digits[0].sure:
         return digits, str(digits[0])

@@ -84,6 +84,7 @@ def test_the_documents_hold_the_recipes_as_they_are():
         "weight_decay": "weight decay {}",
         "label_smoothing": "label smoothing {}",
         "augment": "{} distortions",
+        "mix": "generated digits",
     }
     readme = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
     for name, changed in RECIPES.items():
@@ -138,7 +139,7 @@ def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path):
         assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
         assert "| 90.50 ± 0.71 |" in text and "| 70.50 ± 0.71 |" in text
     pictures = {path.name for path in (tmp_path / "plots").iterdir()}
-    assert pictures == {"comparison.png", "models.png", "pareto.png"}
+    assert pictures == {"comparison.png", "models.png", "pareto.png", "handwriting.png"}
 
 
 def judged(best):
