@@ -26,9 +26,8 @@ def mlp(pretrained: bool = False) -> nn.Module:
 
 
 def network(name: str, file: str | None) -> nn.Module:
-    """A network; meanwhile this project's modules stand in for the caller's of the same names."""
+    """A network; meanwhile, the caller's modules that have names of this project's are away."""
     callers = {one: sys.modules.pop(one) for one in [*sys.modules] if one.split(".")[0] in NAMES}
-    sys.path.insert(0, str(HERE))
     try:
         from model import build
         from training import checkpoint
@@ -36,7 +35,6 @@ def network(name: str, file: str | None) -> nn.Module:
         path = HERE / "pretrained" / str(file)
         return checkpoint.network(checkpoint.load(path)) if file else build(name, {})
     finally:
-        sys.path.remove(str(HERE))
         for one in [one for one in sys.modules if one.split(".")[0] in NAMES]:
             del sys.modules[one]
         sys.modules.update(callers)
