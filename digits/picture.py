@@ -87,7 +87,10 @@ def opaque(image: Image.Image) -> Image.Image:
     is transparent, what is visible is ink alone: the ground is then black or white, whichever is
     further from it.
     """
-    image = eight_bits(image).convert("RGBA")
+    image = eight_bits(image)
+    if image.mode in ("L", "RGB"):
+        image.thumbnail((LONGEST, LONGEST))  # before it becomes larger
+    image = image.convert("RGBA")
     image.thumbnail((LONGEST, LONGEST))
     pixels = np.asarray(image)
     visible = pixels[pixels[..., 3] > 127, :3]
