@@ -49,16 +49,8 @@ RECIPES: dict[str, dict[str, Value]] = {  # the options that each one sets
         "weight_decay": 0.0005,
         "augment": "elastic",
     },
-    "handwriting": {
-        "epochs": 60,
-        "lr": 0.05,
-        "schedule": "quadratic",
-        "nesterov": True,
-        "weight_decay": 0.0005,
-        "augment": "elastic",
-        "mix": "handwriting",
-    },
 }
+RECIPES["handwriting"] = RECIPES["best"] | {"mix": "handwriting"}
 
 
 @dataclass(frozen=True)
