@@ -1,7 +1,7 @@
 """Exports a network: as a page to draw on, for any browser, or as ONNX, for other programs.
 
     $ python export.py lenet5.html
-    weights: pretrained/handwriting.pt (lenet5, test accuracy 99.50 %)
+    weights: pretrained/handwriting.pt (lenet5, test accuracy 99.56 %)
     lenet5.html
 
 The page is export.html with the weights in it; it needs no server and sends no request. The ONNX

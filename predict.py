@@ -1,14 +1,14 @@
 """Reads your own handwriting: every digit of a picture; shipped weights make training optional.
 
     $ python predict.py page.jpg
-    weights: pretrained/handwriting.pt (lenet5, test accuracy 99.50 %)
+    weights: pretrained/handwriting.pt (lenet5, test accuracy 99.56 %)
     page.jpg:
     5328
     794
     plots/predictions.png
 
 The figure shows what was found and how sure the network is; look there when an answer is wrong.
-What the network is less than 50 % sure of is no digit, or cannot be read: "?".
+What the network is less than 60 % sure of is no digit, or cannot be read: "?".
 """
 
 from training import console
