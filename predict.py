@@ -84,13 +84,15 @@ def weights_in_words(path: Path, checkpoint: dict) -> str:
     else:
         facts.append("nothing is known of their training")
     if edited(checkpoint):
-        facts.append("WARNING: model.py was edited since they were trained, expect wrong answers")
+        facts.append(
+            "WARNING: model.py was edited since they were trained, so answers may be wrong"
+        )
     if config.data == "generated":
         facts.append("trained on generated digits, not on MNIST")
     elif config.data != "mnist":
         facts.append(f"trained on {config.data}, not on MNIST")
     if config.mix == "none":
-        facts.append("trained without --mix handwriting, so they call nearly everything a digit")
+        facts.append("trained without --recipe handwriting, so they call nearly everything a digit")
     return f"weights: {printable(path)} ({', '.join(facts)})"
 
 

@@ -223,7 +223,9 @@ def test_a_scribble_is_no_digit_and_says_what_was_missing(opened):
     page, random = opened(), np.random.default_rng(1)
     browser.draw(page, [random.uniform(0.1, 0.9, (25, 2)).tolist()])
     text, score = browser.answer(page)
-    assert text == "no digit" and re.fullmatch(r"\d+\.\d %, a digit needs 60\.0 %", score)
+    assert text == "no digit" and re.fullmatch(
+        r"at most \d+\.\d % sure; an answer needs 60\.0 %", score
+    )
 
 
 def test_undo_and_clear_have_keys_and_clearing_can_be_undone(opened):

@@ -110,7 +110,7 @@ def test_the_first_frame_of_an_animation_is_read_with_a_word(here, capsys):
 def test_weights_that_did_not_learn_to_refuse_say_so(here, capsys):
     best = ROOT / "pretrained" / "lenet5.pt"
     assert predict.main(["seven.png", "--checkpoint", str(best)]) == 0
-    assert "trained without --mix handwriting" in capsys.readouterr().out
+    assert "trained without --recipe handwriting" in capsys.readouterr().out
 
 
 @needs_weights

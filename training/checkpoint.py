@@ -252,7 +252,14 @@ def network(saved: dict) -> nn.Module:
     except (MemoryError, RuntimeError) as error:  # the file decides how large it is
         why = f"its network cannot be built ({' '.join(str(error).split())[:200]})"
         raise CheckpointError(f"{config.name}: {why}; use another checkpoint") from None
-    restore(saved, model=model)
+    try:
+        restore(saved, model=model)
+    except CheckpointError:
+        raise CheckpointError(
+            f"{config.name or 'checkpoint'}: its weights do not fit {type(model).__name__} as "
+            "model.py has it now; undo the edit there, or use the weights of a run made since the "
+            "edit (--checkpoint runs/NAME)"
+        ) from None
     return model.eval()
 
 

@@ -66,7 +66,11 @@ def check_start(config: Config, resume: bool, overwrite: bool) -> OnDisk:
     if resume:
         if not has_checkpoint(config):
             there = runs_there(config.name)
-            advice = f"--name takes {there}" if there else "leave --resume out to start it"
+            advice = (
+                f"give --name with one that exists: {there}"
+                if there
+                else "leave --resume out to start it"
+            )
             raise CheckpointError(f"{folder}: no such run to resume; {advice}")
         try:
             saved = load(folder / "checkpoint.pt")
@@ -194,7 +198,7 @@ def _tell_what_differs(folder: Path, before: dict, now: dict) -> None:
     """Warn where a run continues under circumstances that change its numbers."""
     differing = {key: before[key] for key in now if before.get(key, now[key]) != now[key]}
     if differing.pop("network", None):
-        tell(f"warning: {folder}: the network in model.py was edited since; this run mixes both")
+        tell(f"warning: {folder}: model.py was edited since; a run that continues mixes two networks")
     if differing:
         was = ", ".join(f"{key} {value}" for key, value in differing.items())
         now_is = ", ".join(f"{key} {now[key]}" for key in differing)

@@ -93,7 +93,7 @@ def report(results: Sequence[Read]) -> str:
         lines.append(_row("all", results))
     pairs = [pair for one in results for pair in one.pairs]
     if any(written for written, _ in pairs):
-        lines += ["", "written: read as 0 to 9, or not at all (-); the last row was not written"]
+        lines += ["", "rows: the digit written; columns: the digit read; -: none"]
         lines.append("    " + "".join(f"{digit:>5}" for digit in "0123456789-"))
         for written in [*"0123456789", ""]:
             counts = [pairs.count((written, digit)) for digit in [*"0123456789", ""]]

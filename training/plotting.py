@@ -438,7 +438,7 @@ def predictions_figure(rows: Sequence[Prediction]) -> Figure:
     down = -(-len(shown) // across)
     unit = 2.4 if pages else 1  # inches
     width, height = 3.6, 1.25 if pages else 1.5  # of one row of the figure, in units
-    bottom, top = 1.35 - height * down, 1.7 if len(rows) > MAX_PICTURES else 1.5
+    bottom, top = -height * (down - 1) - 0.15, 1.7 if len(rows) > MAX_PICTURES else 1.5
     figure = Figure(figsize=(unit * width * across, unit * (top - bottom)))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all: one for each part would take seconds
     for column in range(across):

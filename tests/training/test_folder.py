@@ -209,7 +209,9 @@ def test_a_name_that_is_not_there_is_answered_with_similar_ones(command, capsys)
         Path("runs", name).mkdir(parents=True)
         Path("runs", name, "checkpoint.pt").touch()
     assert command(*NAMED, "--name", "mlp_hidden3", "--resume") == 1
-    assert "no such run to resume; --name takes mlp_hidden30, " in error_line(capsys)
+    assert "no such run to resume; give --name with one that exists: mlp_hidden30, " in error_line(
+        capsys
+    )
 
 
 SOURCE = '''

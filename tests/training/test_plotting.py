@@ -432,6 +432,17 @@ def test_a_box_lies_on_its_shape_in_the_color_of_how_sure_the_answer_is():
         assert answer in texts(axes.figure)
 
 
+@pytest.mark.parametrize("last", [row(), page_of(("1", 0.9), ("2", 0.9))], ids=["alone", "page"])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_no_picture_is_cut_off(count, last):
+    axes = plotting.predictions_figure([page_of(("1", 0.9), ("2", 0.9))] * count + [last]).axes[0]
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    for image in axes.images:
+        x0, x1, y0, y1 = image.get_extent()
+        assert left <= x0 < x1 <= right and low <= y0 < y1 <= high
+    assert all(text.get_position()[1] >= low + 0.05 for text in axes.texts)
+
+
 def test_only_forty_pictures_are_drawn_and_the_figure_says_so():
     figure = plotting.predictions_figure([row(f"{n}.png: 7") for n in range(45)])
     written = texts(figure)
