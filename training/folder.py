@@ -198,7 +198,7 @@ def _tell_what_differs(folder: Path, before: dict, now: dict) -> None:
     """Warn where a run continues under circumstances that change its numbers."""
     differing = {key: before[key] for key in now if before.get(key, now[key]) != now[key]}
     if differing.pop("network", None):
-        tell(f"warning: {folder}: model.py was edited since; a run that continues mixes two networks")
+        tell(f"warning: {folder}: the network in model.py was edited since, so the run mixes two")
     if differing:
         was = ", ".join(f"{key} {value}" for key, value in differing.items())
         now_is = ", ".join(f"{key} {now[key]}" for key in differing)
