@@ -197,7 +197,7 @@ def test_resume_without_a_run_writes_nothing(command, capsys):
     capsys.readouterr()
     assert command(*MLP, "--name", "b", "--resume") == 1
     assert "runs/b: no such run" in (line := error_line(capsys).replace("\\", "/"))
-    assert line.endswith("takes a")
+    assert line.endswith("one that exists: a")
     assert files() == before
 
 
