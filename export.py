@@ -23,7 +23,7 @@ from torch import nn
 
 from digits.idx import MEAN, STD
 from files import UserError, write_whole
-from predict import RUNNER_UP, SHIPPED, printable, weights_in_words
+from predict import RUNNER_UP, add_checkpoint, printable, weights_in_words
 from training import portable
 from training.checkpoint import load, network
 from training.mix import SURE
@@ -38,12 +38,7 @@ def read_command_line(arguments: Sequence[str] | None = None) -> argparse.Namesp
     parser.add_argument(
         "destination", type=Path, help="the file to write: a page (.html), or ONNX (.onnx)"
     )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=SHIPPED,
-        help="weights, such as those of a run of yours (default: the shipped ones)",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a file that another program wrote"
     )

@@ -37,16 +37,21 @@ FIGURE = PLOTS / "predictions.png"
 RUNNER_UP = 0.1  # the second digit is printed from this probability on
 
 
-def read_command_line(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line's options: `images`, `checkpoint`, `labels`, `json`."""
-    parser = console.Parser(__doc__)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, or folders of them")
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Give a command line the option `checkpoint`."""
     parser.add_argument(
         "--checkpoint",
         type=Path,
         default=SHIPPED,
         help="weights, such as those of a run of yours (default: the shipped ones)",
     )
+
+
+def read_command_line(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's options: `images`, `checkpoint`, `labels`, `json`."""
+    parser = console.Parser(__doc__)
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, or folders of them")
+    add_checkpoint(parser)
     parser.add_argument(
         "--labels",
         type=Path,
