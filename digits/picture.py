@@ -1,6 +1,6 @@
 """Opens a picture file that a person made, and says in words why it cannot where it cannot.
 
-    read("seven.jpg").page -> an upright, opaque RGB picture, at most 1,280 pixels a side
+    read("seven.jpg").page -> an upright, opaque RGB picture, at most 960 pixels a side
 
 Files of people are turned by EXIF, transparent, of 16 bits, huge, cut short or no pictures at all.
 """
@@ -28,7 +28,7 @@ FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", *HEIF]
 OF_CAMERAS = {"JPEG", "MPO", "HEIF"}  # they may have more pixels: Pillow reduces JPEG on the way
 MAX_BYTES = 40_000_000
 MAX_PIXELS, MAX_PIXELS_OF_CAMERAS = 16_000_000, 64_000_000
-LONGEST = 1280  # pixels: the longest side of what `read` gives; digits need no more
+LONGEST = 960  # pixels: the longest side of what `read` gives; digits need no more
 
 
 class Picture(NamedTuple):
@@ -61,7 +61,8 @@ def read(path: Path) -> Picture:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             size = image.size[::-1] if turned else image.size
             frames = 1 if camera else getattr(image, "n_frames", 1)
-            image.draft("RGB", (LONGEST, LONGEST))  # a JPEG is decoded no larger than needed
+            # A JPEG is decoded no larger than needed, by a half, a quarter or an eighth.
+            image.draft("RGB", reduced(image.size, LONGEST))
             return Picture(opaque(ImageOps.exif_transpose(image)), size, frames)
     except PictureError:
         raise
@@ -88,8 +89,10 @@ def opaque(image: Image.Image) -> Image.Image:
     further from it.
     """
     image = eight_bits(image)
-    if image.mode in ("L", "RGB"):
-        image.thumbnail((LONGEST, LONGEST))  # before it becomes larger
+    if not image.has_transparency_data:
+        image = image if image.mode == "L" else image.convert("RGB")
+        image.thumbnail((LONGEST, LONGEST))
+        return image.convert("RGB")
     image = image.convert("RGBA")
     image.thumbnail((LONGEST, LONGEST))
     pixels = np.asarray(image)
@@ -119,8 +122,12 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 def resized(image: Image.Image, longest: int) -> Image.Image:
     """The picture with its longer side `longest` pixels, in the same proportions."""
-    scale = longest / max(image.size)
-    width, height = (max(1, round(n * scale)) for n in image.size)
-    smaller = scale < 1
+    smaller = longest < max(image.size)
     method = Image.Resampling.BILINEAR if smaller else Image.Resampling.BICUBIC
-    return image.resize((width, height), method)
+    return image.resize(reduced(image.size, longest), method)
+
+
+def reduced(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """A width and a height, the longer one `longest` pixels, in the same proportions."""
+    width, height = (max(1, round(n * longest / max(size))) for n in size)
+    return width, height
