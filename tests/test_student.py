@@ -5,7 +5,6 @@ read with the result.
 """
 
 import dataclasses
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import sys
 
 import pytest
 import torch
+import warm
 from helpers import ROOT, same, write_data
 
 import main
@@ -26,6 +26,7 @@ import csv, signal, sys
 from pathlib import Path
 
 import torch
+import warm
 from helpers import same
 
 import main
@@ -89,16 +90,7 @@ def edit(path, old, new):
 
 def run(project, *command):
     """Run Python in the project; gives the finished process."""
-    paths = os.pathsep.join([str(project), str(ROOT / "tests")])
-    environment = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=240,
-    )
+    return warm.run(command, project, path=[project, ROOT / "tests"])
 
 
 def draw_seven(project):
@@ -206,10 +198,11 @@ def test_a_network_is_one_class_and_one_line(project, data):
 
 def test_a_network_with_batch_norm_trains_under_torchrun(project, data):
     add_network(project)
-    command = (
-        "-m torch.distributed.run --standalone --nproc-per-node 2 main.py --model mine".split()
+    command = f"""-m torch.distributed.run --standalone --nproc-per-node 2
+        main.py --model mine --epochs 2 --data-dir {data} --device cpu""".split()
+    done = subprocess.run(
+        [sys.executable, *command], cwd=project, capture_output=True, encoding="utf-8", timeout=240
     )
-    done = run(project, *command, "--epochs", "2", "--data-dir", data, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
 

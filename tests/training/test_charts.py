@@ -242,8 +242,8 @@ charts.comparison("comparison_of_runs.png", RESULTS)
 if "matplotlib.pyplot" in sys.modules:
     sys.exit("pyplot was imported")
 """
-    orders = []
-    for seed in ("0", "1", "3"):
+    orders, seeds = [], ("0", "1")
+    for seed in seeds:
         folder = tmp_path / seed
         folder.mkdir()
         done = subprocess.run(
@@ -257,7 +257,7 @@ if "matplotlib.pyplot" in sys.modules:
         orders.append(done.stdout)
     assert len(set(orders)) > 1, "these seeds order a set alike: choose others"
     for name in ("comparison.png", "models.png", "comparison_of_runs.png"):
-        assert len({(tmp_path / seed / name).read_bytes() for seed in ("0", "1", "3")}) == 1
+        assert len({(tmp_path / seed / name).read_bytes() for seed in seeds}) == 1
 
 
 def test_the_map_has_a_panel_for_each_length_and_a_line_for_each_weight_decay():

@@ -535,24 +535,22 @@ def drawn_by_a_child(folder, backend=None, rc=""):
     return done.stdout, [path.read_bytes() for path in sorted(folder.glob("*.png"))]
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """The pictures that are drawn where nothing is set."""
+    return drawn_by_a_child(tmp_path_factory.mktemp("usual"))[1]
+
+
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
-def test_pictures_need_no_backend(backend, tmp_path):
-    usual, strange = tmp_path / "usual", tmp_path / "strange"
-    usual.mkdir()
-    strange.mkdir()
-    _, expected = drawn_by_a_child(usual)
-    _, drawn = drawn_by_a_child(strange, backend)
-    assert len(drawn) == 2 and drawn == expected
+def test_pictures_need_no_backend(backend, usual, tmp_path):
+    _, drawn = drawn_by_a_child(tmp_path, backend)
+    assert len(drawn) == 2 and drawn == usual
 
 
-def test_pictures_are_the_same_whatever_a_matplotlibrc_says(tmp_path):
-    usual, strange = tmp_path / "usual", tmp_path / "strange"
-    usual.mkdir()
-    strange.mkdir()
+def test_pictures_are_the_same_whatever_a_matplotlibrc_says(usual, tmp_path):
     rc = "text.usetex: True\nfigure.figsize: 1, 1\nsavefig.bbox: tight\nfont.size: 40\n"
-    _, expected = drawn_by_a_child(usual)
-    _, drawn = drawn_by_a_child(strange, rc=rc)
-    assert len(drawn) == 2 and drawn == expected
+    _, drawn = drawn_by_a_child(tmp_path, rc=rc)
+    assert len(drawn) == 2 and drawn == usual
 
 
 def test_a_backend_that_exists_stays_chosen_for_a_persons_own_figures(tmp_path):

@@ -163,9 +163,9 @@ def test_digits_that_touch_are_cut_or_refused_and_never_one_wrong_digit(weights)
 
 
 def test_letters_and_signs_that_were_never_learned_are_mostly_refused(weights):
-    images = nondigits.draw(300, 12, use="test")
+    images = nondigits.draw(100, 12, use="test")
     pages = [Image.fromarray(255 - image.numpy()).resize((140, 140)) for image in images]
-    assert sum(text(weights, page) == "" for page in pages) >= 200  # of 300
+    assert sum(text(weights, page) == "" for page in pages) >= 75  # of 100
 
 
 def test_a_page_of_letters_has_no_digits(weights):
