@@ -1,5 +1,14 @@
 """One thread each: the networks and sets of the tests are too small to share between threads."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for what tests start
+
+gc.disable()
+
+
+def pytest_collection_finish():
+    """What was imported stays: to look for garbage in it again and again takes time."""
+    gc.freeze()
+    gc.enable()

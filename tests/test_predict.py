@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pictures
 import pytest
+import warm
 from PIL import Image
 
 import predict
@@ -202,14 +203,7 @@ def test_damaged_pictures_in_little_memory(tmp_path):
         "resource.setrlimit(resource.RLIMIT_DATA, (1_500_000_000,) * 2);"
         f"sys.exit(predict.main([{str(tmp_path)!r}]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = warm.run(["-c", code], tmp_path, path=[ROOT])
     assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr
     lines = [x for x in (done.stdout + done.stderr).splitlines() if ".png: " in x]

@@ -226,13 +226,15 @@ def test_a_finished_command_trains_the_edited_network(project, data):
 
 
 def test_an_edited_activation_is_named_by_resume_and_by_predict(project, data):
-    drive(project, data, "--model", "mlp")
+    draw_seven(project)
+    common = "main.py", "--model", "mlp", "--data-dir", data, "--device", "cpu", "--name"
+    for name in ("read", "resumed"):
+        assert run(project, *common, name, "--epochs", "1").returncode == 0
     edit(project / "model.py", "hidden), nn.ReLU(),", "hidden), nn.Tanh(),")
-    common = "--model", "mlp", "--data-dir", data, "--device", "cpu", "--name", "stopped"
-    done = run(project, "main.py", *common, "--epochs", "4", "--resume")
+    done = run(project, *common, "resumed", "--epochs", "2", "--resume")
     assert done.returncode == 0
     assert "the network in model.py was edited since" in done.stderr
-    read = run(project, "predict.py", "seven.png", "--checkpoint", "runs/straight")
+    read = run(project, "predict.py", "seven.png", "--checkpoint", "runs/read")
     assert "model.py was edited since they were trained" in read.stdout
 
 

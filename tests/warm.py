@@ -7,6 +7,7 @@ Where processes cannot be forked, Python is started as usual.
 
 import atexit
 import functools
+import gc
 import json
 import os
 import runpy
@@ -15,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 
+UNWRITTEN = {"PYTHONDONTWRITEBYTECODE": "1"}
 SECONDS = 240  # a program that takes longer hangs, and is killed
 
 
@@ -24,24 +27,33 @@ def run(arguments, folder, path=()):
 
     Gives the finished process, its output as text.
     """
-    arguments = list(map(str, arguments))
-    changes = {"PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    return run_together([(arguments, folder, {"PYTHONPATH": os.pathsep.join(map(str, path))})])[0]
+
+
+def run_together(programs):
+    """Run several programs at the same time: the arguments, folder and environment of each."""
+    programs = [
+        (list(map(str, arguments)), str(folder), {**os.environ, **UNWRITTEN, **changes})
+        for arguments, folder, changes in programs
+    ]
     if not hasattr(os, "fork"):
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env=os.environ | changes,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=SECONDS,
-        )
-    with tempfile.TemporaryDirectory() as outputs:
-        out, err = (os.path.join(outputs, name) for name in ("out", "err"))
-        request = [arguments, str(folder), os.environ | changes, out, err]
+        return [start_python(*program) for program in programs]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [[f"{folder}/{k}.out", f"{folder}/{k}.err"] for k in range(len(programs))]
+        request = [[*program, *files] for program, files in zip(programs, outputs, strict=True)]
         print(json.dumps(request), file=helper().stdin, flush=True)
-        status = int(helper().stdout.readline())
-        told = [open(file, encoding="utf-8").read() for file in (out, err)]
-    return subprocess.CompletedProcess(arguments, status, *told)
+        statuses = json.loads(helper().stdout.readline())
+        told = [[Path(file).read_text(encoding="utf-8") for file in files] for files in outputs]
+    return [
+        subprocess.CompletedProcess(program[0], status, *texts)
+        for program, status, texts in zip(programs, statuses, told, strict=True)
+    ]
+
+
+def start_python(arguments, folder, environment):
+    """What a fork does, where there are none."""
+    how = {"capture_output": True, "encoding": "utf-8", "timeout": SECONDS}
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, **how)
 
 
 @functools.cache
@@ -54,22 +66,17 @@ def helper():
 
 
 def serve():
-    """Do what is asked, one line each; answer with the exit status of the program."""
-    import matplotlib.backends.backend_agg
-    import numpy
-    import PIL.Image
-    import scipy.ndimage
-    import torch._dynamo
+    """Do what is asked: a line has programs; the answer has their exit statuses."""
 
+    gc.freeze()
     for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            program(*json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        started = [os.fork() or program(*one) for one in json.loads(line)]
+        print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started], flush=True)
 
 
 def program(arguments, folder, environment, out, err):
     """Become the program; this never returns."""
+    gc.enable()
     signal.alarm(SECONDS)
     for number, file in ((0, os.devnull), (1, out), (2, err)):
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
@@ -78,7 +85,7 @@ def program(arguments, folder, environment, out, err):
     os.chdir(folder)
     first, *sys.argv = ["-c", "-c", *arguments[2:]] if arguments[0] == "-c" else ["", *arguments]
     here = "" if first else os.path.dirname(os.path.abspath(arguments[0]))
-    sys.path[0:1] = [here, *environment["PYTHONPATH"].split(os.pathsep)]
+    sys.path[0:1] = [here, *environment.get("PYTHONPATH", here).split(os.pathsep)]
     status = 0
     try:
         if first:

@@ -410,11 +410,14 @@ def test_a_call_is_continued_with_a_call(started_as):
 
 @pytest.fixture
 def notebook(monkeypatch, tmp_path):
-    """This process is a notebook's, whose project has one script."""
+    """This process is a notebook's, whose project has one script; conftest froze objects."""
+    gc.unfreeze()
     (tmp_path / "script.py").touch()
     monkeypatch.setattr(console, "PROJECT", tmp_path)
     monkeypatch.setattr(edited, "_imported_as", {})
     monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+    yield
+    gc.freeze()
 
 
 def state():

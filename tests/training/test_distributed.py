@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import warm
 from helpers import ROOT, ended, fork, same, write_data
 
 import main
@@ -28,8 +29,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo, signals and /p
 TRAIN, TEST = 193, 101  # batches of 64, 64, 64, 1: one image for two or three processes
 HANG = 240  # seconds, also for a busy machine
 
-# One start of torchrun costs seconds, so it runs many command lines in turn. Each process leaves
-# what each one printed, its status and what it did in <number>.<rank>.json.
+# Many command lines run in turn in the same processes, because each start costs time. Each process
+# leaves what each line printed, its status and what it did in <number>.<rank>.json.
 DRIVER = """
 import contextlib, gc, io, json, os, sys
 gc.disable()  # starts in less time
@@ -40,9 +41,9 @@ import main
 from digits import augment, cache
 from training import plotting
 
-rank, hosted = int(os.environ["RANK"]), os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "True"
-host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-store = dist.TCPStore(host, port, is_master=rank == 0 and not hosted)
+rank, host, port = (os.environ[name] for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
+rank = int(rank)
+store = dist.TCPStore(host, int(port), is_master=rank == 0)
 init_process_group = dist.init_process_group
 
 def init_anew(backend, timeout):  # a second group would find the addresses of the first one
@@ -85,9 +86,10 @@ for number, arguments in enumerate(json.loads(sys.argv[1])):
 """
 
 
-def torchrun(script, *arguments, launch=("--standalone", "--nproc-per-node", 2), cwd):
-    """Start processes with the small data; each prints to torchrun's stdout.txt and stderr.txt."""
-    command = [sys.executable, "-m", "torch.distributed.run", *launch, script, *arguments]
+def torchrun(script, *arguments, cwd):
+    """Start two processes; both print to torchrun's stdout.txt and stderr.txt."""
+    launch = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2
+    command = [sys.executable, *launch, script, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with open(cwd / "stdout.txt", "w") as out, open(cwd / "stderr.txt", "w") as err:
         return subprocess.Popen(
@@ -110,12 +112,26 @@ def finish(process):
         pytest.fail("torchrun hangs")
 
 
-def drive(commands, cwd, **how):
-    """Start command lines one after the other in the same processes."""
-    script = cwd / "driver.py"
-    script.write_text(DRIVER.replace("ROOT", repr(str(ROOT))))
-    commands = [[*command, "--device", "cpu"] for command in commands]
-    return torchrun(script, json.dumps(commands), cwd=cwd, **how)
+def drive(commands, folders):
+    """Run command lines one after the other in processes that are told what torchrun tells them.
+
+    There is a process for each folder; those of one folder are on one machine.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": str(len(folders)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    commands = json.dumps([[*command, "--device", "cpu"] for command in commands])
+    programs = []
+    for rank, folder in enumerate(folders):
+        script = folder / "driver.py"
+        script.write_text(DRIVER.replace("ROOT", repr(str(ROOT))))
+        mine = {"RANK": rank, "LOCAL_RANK": folders[:rank].count(folder)}
+        mine["LOCAL_WORLD_SIZE"] = folders.count(folder)
+        environment = group | {name: str(value) for name, value in mine.items()}
+        programs.append(([script, commands], folder, environment))
+    for done in warm.run_together(programs):
+        assert done.returncode == 0, done.stderr
 
 
 def reports(cwd, number):
@@ -205,9 +221,7 @@ def runs(data, tmp_path_factory):
         cache.unlink()
     told = {}
     for processes, commands in ((2, TWO), (3, THREE)):
-        launch = "--standalone", "--nproc-per-node", processes
-        process = drive(commands, folder, launch=launch)
-        assert finish(process) == 0, (folder / "stderr.txt").read_text()
+        drive(commands, [folder] * processes)
         for number, command in enumerate(commands):
             name = command[command.index("--name") + 1]
             told[name, processes] = reports(folder, number)
@@ -324,7 +338,7 @@ def test_an_error_ends_every_process_with_one_clear_line(data, tmp_path):
         (*SGD, "--name", "mixed", "--seed", "{rank}"): (1, "error: rank 0: another process"),
         (*SGD, "--name", "last", "--epochs", "1"): (0, "warning: last: the network has learned"),
     }
-    assert finish(drive(expected, tmp_path)) == 0
+    drive(expected, [tmp_path] * 2)
     for number, (command, (status, line)) in enumerate(expected.items()):
         first, other = reports(tmp_path, number)
         assert (first["status"], other["status"]) == (status, status), command
@@ -357,7 +371,7 @@ def processes_of(name):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 def test_a_signal_ends_every_process(data, tmp_path):
     """One process is killed; or torchrun is told to end, alone or with all, as by Ctrl-C."""
-    signals = {"0": signal.SIGKILL, "1": signal.SIGKILL, "": signal.SIGTERM, "all": signal.SIGINT}
+    signals = {"0": signal.SIGKILL, "": signal.SIGTERM, "all": signal.SIGINT}
     struck = {}
     for victim in signals:
         folder, name = place(data, tmp_path / f"victim{victim}"), f"{os.getpid()}_{victim}"
@@ -402,23 +416,11 @@ def test_two_machines(data, tmp_path):
         (*SGD, "--epochs", "2", "--name", "machines", "--resume"),
         ("--data-dir", "other", "--name", "other"),
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
-    for node in (0, 1):
-        machine = place(data, tmp_path / f"machine{node}")
+    machines = [place(data, tmp_path / f"machine{node}") for node in (0, 1)]
+    for node, machine in enumerate(machines):
         (machine / "other").mkdir()
         write_data(machine / "other", TRAIN, TEST + node)
-        launch = ("--nnodes", 2, "--node-rank", node, "--nproc-per-node", 1)
-        launch += ("--master-addr", "127.0.0.1", "--master-port", port)
-        started.append(drive(commands, machine, launch=launch))
-    try:
-        assert [finish(process) for process in started] == [0, 0]
-    finally:
-        for process in started:
-            process.terminate()
-            process.wait(HANG)
+    drive(commands, machines)
     one_process(tmp_path / "machine0", *SGD, "--epochs", "2", "--name", "alone")
     assert agree(state(tmp_path / "machine0", "machines"), state(tmp_path / "machine0", "alone"))
     assert not (tmp_path / "machine1" / "runs").exists()
