@@ -172,8 +172,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
             one = configs[len(runs)]
             if options.resume or folder.stamp(one) != former[one.name]:
                 runs += stopped(one, test_set)
-        tell_what_is_safe(runs[-1] if runs else None)
-        report.end(runs, test_set)
+        try:
+            report.end(runs, test_set)
+        finally:
+            tell_what_is_safe(runs[-1] if runs else None)
         return interrupted.status
     return 0
 

@@ -141,7 +141,7 @@ def test_an_interrupt_of_the_cell_stops_the_run_in_order(notebook, magic):
     else:
         code = f"import main; main.main([{options}])"
     out, err, result = notebook.cell(code, interrupt)
-    assert re.search(r"interrupted: epoch \d+ is safe in ", err)
+    assert re.search(r"interrupted: epoch \d+ of \d+ is safe in ", err)
     assert "%run main.py" in err if magic else "the same call with --resume" in err
     assert "epoch 1:" in err  # the progress bar
     assert f"{name}_curves.png" in out and "test accuracy" in out

@@ -44,7 +44,7 @@ Point = tuple[float, Sequence[float], str]  # seconds, errors in percent, kind
 Published = tuple[float, float, float, float]  # train loss, accuracy (%), test loss, accuracy (%)
 
 COLORS = (BLUE, RED, "#228833", "#ee7733", "#aa3377", "#33bbee", "#bbaa00", "#777777")
-COMPARED = {"lenet5": ("LeNet-5", BLUE), "mlp": ("CustomMLP", RED)}  # experiment: label and color
+COMPARED = {"lenet5": ("LeNet-5", BLUE), "mlp": ("MLP", RED)}  # experiment: label and color
 
 
 def errors(

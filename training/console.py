@@ -111,7 +111,7 @@ class Parser(argparse.ArgumentParser):
             return ""
         there = list(self._option_string_actions)
         meant = [_OTHER_WORDS.get(wrong[1], "")]
-        meant += difflib.get_close_matches(wrong[1].replace("_", "-"), there, 1, 0.6)
+        meant += difflib.get_close_matches(wrong[1].replace("_", "-"), there, 1, 0.7)
         return next((f"; is {option} meant?" for option in meant if option in there), "")
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:

@@ -125,6 +125,9 @@ def start(config: Config, device: torch.device, resume: bool, overwrite: bool) -
         _tell_what_differs(folder, there.saved["versions"], versions(config, device))
         begin(config, there.saved["history"])
         return there.saved
+    if 0 < there.planned <= there.epochs:
+        where = f"{folder} moves to {folder / 'previous'}"
+        tell(f"note: the finished run in {where} as soon as one epoch of the new one is finished")
     return None
 
 
@@ -142,7 +145,6 @@ def begin_anew(config: Config) -> None:
         for name in FILES:  # the checkpoint is the last: until then the folder holds a whole run
             if (folder / name).exists():
                 os.replace(folder / name, folder / "previous" / name)
-        tell(f"note: the finished run in {folder} is now in {folder / 'previous'}")
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     begin(config, [])

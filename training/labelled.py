@@ -44,10 +44,14 @@ def read_labels(path: Path) -> list[Labelled]:
     """The rows of a CSV file; DataError where one makes no sense."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            rows = list(table)
     except (OSError, UnicodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or "not a CSV file"
         raise DataError(f"{path}: {why}; give a CSV file with the columns file and label") from None
+    head = table.fieldnames or []
+    if len(head) == 1 and re.search("[;\t]", head[0]):
+        raise DataError(f"{path}, line 1: no commas; save it as a CSV file with commas")
     pictures = []
     for number, row in enumerate(rows, 2):
         name, label = row.get("file"), (row.get("label") or "").strip()

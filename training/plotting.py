@@ -219,7 +219,9 @@ def curves_figure(title: Title, histories: Sequence[History], evaluated: str) ->
     if start == 0:
         notes.append("thin line: averages over about a fiftieth of an epoch")
     if len(histories) > 1:
-        notes.append(f"line: mean of {len(histories)} seeds; band: lowest to highest")
+        lines = f"line: mean of {len(histories)} seeds; band: lowest to highest"
+        dots = f"dot: mean of {len(histories)} seeds"
+        notes.append(dots if max(map(len, histories)) == 1 else lines)
         if len({len(history) for history in histories}) > 1:
             notes.append("an epoch's values are of the seeds that reached it")
     small_print(figure, title[1], "; ".join(notes))

@@ -183,9 +183,10 @@ def evaluated(config: Config) -> str:
 def tell_what_is_safe(run: Run | None) -> None:
     """After an interrupt: which epoch is on disk, and the command that continues."""
     if run:
-        path, epoch = RUNS / run.config.name / "checkpoint.pt", len(run.history)
+        path = RUNS / run.config.name / "checkpoint.pt"
+        epoch = f"epoch {len(run.history)} of {run.config.epochs}"
         command = command_line(sys.argv, resume=True)
-        tell(f"interrupted: epoch {epoch} is safe in {path}; to continue: {command}")
+        tell(f"interrupted: {epoch} is safe in {path}; to continue: {command}")
     else:
         command = command_line(sys.argv)
         tell(f"interrupted before the first epoch was saved; to start again: {command}")

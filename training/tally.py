@@ -11,14 +11,14 @@ from training import distributed
 
 
 class Criterion:
-    """Cross-entropy of each batch of an epoch in turn, from this rank's share of the batch.
-
-    Gradients are averaged over the ranks. A share's loss is therefore its sum, times the number of
-    ranks, divided by the length of the whole batch: the average is then the mean over the batch,
-    also where the shares differ in size or are empty.
+    """The loss: the mean cross-entropy of each batch of an epoch in turn.
 
     `labels` (int64, N) are those of the training set. A label of -1 says that there is no digit:
     the target is then a tenth for each digit.
+
+    Where several processes (ranks) share a batch, their gradients are averaged. A share's loss is
+    then its sum, times the number of ranks, divided by the length of the whole batch: the average
+    is the mean over the batch, also where the shares differ in size or are empty.
     """
 
     def __init__(self, labels: torch.Tensor, batch_size: int, label_smoothing: float = 0.0):

@@ -58,6 +58,7 @@ def test_a_table_names_pictures_beside_itself(tmp_path):
         (b"file,label\na.png,seven\n", "line 2: no file and label"),
         (b"name,label\na.png,7\n", "line 2: no file and label"),
         (b"file,label\n", "no rows"),
+        (b"file;label\na.png;7\n", "line 1: no commas"),
         (b"\xff\xfe\0", "not a CSV file"),
         (None, "No such file"),
     ],

@@ -397,7 +397,7 @@ def test_a_signal_ends_each_phase_in_order(phase, signum, command):
     output = Path("output.txt").read_text()
     assert "Traceback" not in output and not list(Path().rglob("*.tmp"))
     if safe:
-        assert f"epoch {safe} is safe in" in output and re.search(r"to continue: .*main.py", output)
+        assert f"epoch {safe} of 3 is safe in" in output and re.search(r"to continue: .*main.py", output)
         assert drawn() == f"[{safe}]" and state()["epoch"] == safe and agrees()
     else:
         assert "interrupted" in output and "safe in" not in output
@@ -450,7 +450,7 @@ def test_the_program_itself_stops_and_continues(signum, data, tmp_path, monkeypa
                 break
         out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signum
-    safe = int(re.search(r"epoch (\d+) is safe in", err)[1])
+    safe = int(re.search(r"epoch (\d+) of \d+ is safe in", err)[1])
     assert 2 <= safe < 4000 and state("größe_数字")["epoch"] == safe
     assert sorted(path.name for path in Path("plots").glob("*.png")) == [
         f"größe_数字_{what}.png" for what in ("confusion", "curves", "mistakes")
