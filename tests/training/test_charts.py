@@ -242,7 +242,7 @@ charts.comparison("comparison_of_runs.png", RESULTS)
 if "matplotlib.pyplot" in sys.modules:
     sys.exit("pyplot was imported")
 """
-    orders, seeds = [], ("0", "1")
+    orders, seeds = [], ("0", "5")  # they order a set differently in Python 3.10 to 3.13
     for seed in seeds:
         folder = tmp_path / seed
         folder.mkdir()

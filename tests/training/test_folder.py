@@ -85,7 +85,8 @@ def test_a_finished_run_that_is_trained_again_is_kept(command, capsys):
     capsys.readouterr()
     assert command(*NAMED) == 0
     where = str(Path("runs/a/previous"))
-    assert f"the finished run in {Path('runs/a')} moves to {where} as soon" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"the finished run in {Path('runs/a')} moves to {where} as soon" in told
     for name in checkpoint.FILES:
         assert Path(where, name).read_bytes() == first[Path("runs/a", name)]
     assert same(checkpoint.load(where), state())
