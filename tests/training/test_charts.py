@@ -143,17 +143,17 @@ def test_models_are_means_over_their_seeds():
     assert list(ends) == [
         "LeNet-5, training",
         "LeNet-5, test",
-        "CustomMLP, training",
-        "CustomMLP, test",
+        "MLP, training",
+        "MLP, test",
     ]
     assert ends["LeNet-5, test"] == pytest.approx(98.8)
-    assert ends["CustomMLP, test"] == pytest.approx(95.6)
+    assert ends["MLP, test"] == pytest.approx(95.6)
     assert [len(points(line)) for line in loss.lines] == [5, 5, 5, 5]
 
 
 def test_models_say_how_many_seeds_they_are_means_of():
     small_print = charts.models_figure("MNIST", RESULTS).get_supxlabel()
-    assert "LeNet-5, 3 seeds; CustomMLP, 2 seeds" in small_print
+    assert "LeNet-5, 3 seeds; MLP, 2 seeds" in small_print
 
 
 def test_the_order_of_the_results_changes_neither_colours_nor_legend():
