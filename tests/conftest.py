@@ -2,9 +2,12 @@
 
 import gc
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for what tests start
 
+# A shell that starts pytest in the background lets it ignore SIGINT; many tests send one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()
 
 
