@@ -26,7 +26,6 @@ import csv, signal, sys
 from pathlib import Path
 
 import torch
-import warm
 from helpers import same
 
 import main

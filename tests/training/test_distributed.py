@@ -371,7 +371,7 @@ def processes_of(name):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 def test_a_signal_ends_every_process(data, tmp_path):
     """One process is killed; or torchrun is told to end, alone or with all, as by Ctrl-C."""
-    signals = {"0": signal.SIGKILL, "": signal.SIGTERM, "all": signal.SIGINT}
+    signals = {"0": signal.SIGKILL, "1": signal.SIGKILL, "": signal.SIGTERM, "all": signal.SIGINT}
     struck = {}
     for victim in signals:
         folder, name = place(data, tmp_path / f"victim{victim}"), f"{os.getpid()}_{victim}"
