@@ -105,12 +105,12 @@ def examine(path: Path, weights: nn.Module) -> dict:
     """One picture's record: `file`, and `rows` of digits, `text` and `page`, or the `error`."""
     record: dict = {"file": str(path)}
     try:
-        page, size, frames = picture.read(path)
+        page, scale, frames = picture.read(path)
     except PictureError as error:
         console.tell(f"error: {printable(path)}: {printable(str(error))}")
         return record | {"error": str(error)}
     rows = reading.read(weights, page)
-    record |= {"page": page, "rows": rows, "text": reading.as_text(rows), "size": size}
+    record |= {"page": page, "rows": rows, "text": reading.as_text(rows), "scale": scale}
     return record | ({"note": f"the first of {frames} frames"} if frames > 1 else {})
 
 
@@ -132,10 +132,9 @@ def as_json(record: dict) -> dict:
     """A record as docs/handwriting.md describes it."""
     if "error" in record:
         return record
-    scale = max(record["size"]) / max(record["page"].size)
     digits = [
         {
-            "box": np.rint(scale * digit.box).astype(int).tolist(),
+            "box": np.rint(record["scale"] * digit.box).astype(int).tolist(),
             "digit": int(str(digit)) if digit.sure else None,
             "probabilities": [round(float(p), 6) for p in digit.probabilities],
         }

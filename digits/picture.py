@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from files import PictureError
 
@@ -35,7 +35,7 @@ class Picture(NamedTuple):
     """A picture that could be opened."""
 
     page: Image.Image  # upright, opaque, RGB, each side at most LONGEST
-    size: tuple[int, int]  # width and height of the upright picture in the file
+    scale: float  # how wide a pixel of `page` is, in pixels of the file
     frames: int  # of an animation, of which `page` is the first; 1 otherwise
 
 
@@ -58,12 +58,13 @@ def read(path: Path) -> Picture:
             most = MAX_PIXELS_OF_CAMERAS if camera else MAX_PIXELS
             if image.width * image.height > most:
                 raise PictureError(f"more than {most // 10**6} megapixels; save it smaller")
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            size = image.size[::-1] if turned else image.size
             frames = 1 if camera else getattr(image, "n_frames", 1)
+            longest = max(image.size)
             # A JPEG is decoded no larger than needed, by a half, a quarter or an eighth.
-            image.draft("RGB", reduced(image.size, LONGEST))
-            return Picture(opaque(ImageOps.exif_transpose(image)), size, frames)
+            width, height = (max(1, n * LONGEST // longest) for n in image.size)
+            image.draft("RGB", (width, height))
+            page = opaque(ImageOps.exif_transpose(image))
+            return Picture(page, longest / max(page.size), frames)
     except PictureError:
         raise
     except Exception as error:  # damaged files make decoders raise errors of nearly any type
@@ -89,22 +90,18 @@ def opaque(image: Image.Image) -> Image.Image:
     further from it.
     """
     image = eight_bits(image)
-    if not image.has_transparency_data:
-        image = image if image.mode == "L" else image.convert("RGB")
-        image.thumbnail((LONGEST, LONGEST))
-        return image.convert("RGB")
-    image = image.convert("RGBA")
+    transparent = image.has_transparency_data
+    image = image.convert("RGBA" if transparent else "RGB")
     image.thumbnail((LONGEST, LONGEST))
+    if not transparent:
+        return image
     pixels = np.asarray(image)
     visible = pixels[pixels[..., 3] > 127, :3]
     if 2 * len(visible) > pixels[..., 3].size:
-        red, green, blue = np.median(visible, axis=0)
-        ground = int(red), int(green), int(blue), 255
-    elif len(visible) and visible.mean() > 127:
-        ground = 0, 0, 0, 255
+        ground = np.median(visible, axis=0).astype(int).tolist()
     else:
-        ground = 255, 255, 255, 255
-    page = Image.new("RGBA", image.size, ground)
+        ground = [0 if visible.sum() > 127 * visible.size else 255] * 3
+    page = Image.new("RGBA", image.size, (*ground, 255))
     return Image.alpha_composite(page, image).convert("RGB")
 
 

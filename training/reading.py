@@ -100,8 +100,21 @@ def is_cut_off(digit: Digit, page: Image.Image) -> bool:
 
 
 def in_rows(digits: Sequence[Digit]) -> Rows:
-    """The digits in reading order."""
-    return [[digits[n] for n in row] for row in photo.rows([digit.box for digit in digits])]
+    """The digits in reading order: rows from the top, each from left to right."""
+    rows: Rows = []
+    for digit in sorted(digits, key=lambda digit: digit.box[1]):
+        shared = [shared_height(row[-1].box, digit.box) for row in rows]
+        if max(shared, default=0) > 0.4:
+            rows[np.argmax(shared)].append(digit)
+        else:
+            rows.append([digit])
+    return sorted(rows, key=lambda row: np.mean([digit.box[0] + digit.box[2] for digit in row]))
+
+
+def shared_height(one: np.ndarray, other: np.ndarray) -> float:
+    """The height that two boxes have in common, as a share of the lower one's."""
+    lower = min(one[2] - one[0], other[2] - other[0])
+    return float(min(one[2], other[2]) - max(one[0], other[0])) / lower
 
 
 def is_read(digits: Sequence[Digit]) -> bool:
@@ -150,20 +163,16 @@ def classify(network: nn.Module, shapes: Sequence[Shape]) -> list[Digit]:
 
 def split(network: nn.Module, shape: Shape) -> list[Digit]:
     """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
-    best, most = [], 0.0
-    for places, pieces in photo.cuts(shape):
-        digits = dict(zip(pieces, classify(network, list(pieces.values())), strict=True))
-        # Up to each place, the best way to cut what is left of it, and its least probability.
-        ways: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}
-        for (left, right), digit in sorted(digits.items(), key=lambda item: item[0][1]):
-            if left in ways:
-                least, before = ways[left]
-                least = min(least, float(digit.probabilities.max()))
-                if right not in ways or least > ways[right][0]:
-                    ways[right] = least, [*before, digit]
-        least, digits_of_all = ways.get(places, (0.0, []))
-        height, width = shape.ink.shape
-        several = 1 < len(digits_of_all) <= width / height / NARROW
-        if least > most and several:
-            best, most = digits_of_all, least
-    return best
+    pieces = photo.cuts(shape)
+    digits = zip(pieces, classify(network, list(pieces.values())), strict=True)
+    # Up to each column, the best way to cut what is left of it, and its least probability.
+    ways: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}
+    for (left, right), digit in sorted(digits, key=lambda item: item[0][1]):
+        if left in ways:
+            least, before = ways[left]
+            least = min(least, float(digit.probabilities.max()))
+            if right not in ways or least > ways[right][0]:
+                ways[right] = least, [*before, digit]
+    height, width = shape.ink.shape
+    _, best = ways.get(width, (0.0, []))
+    return best if 1 < len(best) <= width / height / NARROW else []

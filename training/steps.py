@@ -61,7 +61,7 @@ def steps(network: nn.Module, photograph: Image.Image) -> list[Step]:
     small = picture.resized(photograph, photo.SCALES[1])
     channel = photo.best_channel(small)
     ink = photo.ink_of(channel)
-    clean = photo.smooth(photo.without_ruled_lines(ink))
+    clean = photo.without_lines_and_grain(ink)
     shapes = next(photo.find(photograph))
     rows = reading.read(network, photograph)
     digits = [digit for row in rows for digit in row]

@@ -139,6 +139,24 @@ def test_a_tilted_line_is_one_row(weights):
     assert text(weights, on_paper(page_of(["1234567"], 5, tilt=0.12)[0], 6)) == "1234567"
 
 
+def boxed(x, y):
+    """A digit at a place; nothing else of it matters."""
+    return reading.Digit(np.array([y, x, y + 10, x + 6]), np.zeros((28, 28)), np.zeros(10))
+
+
+def test_rows_go_from_the_top_and_each_from_the_left():
+    page = [boxed(x, y) for y in (0, 14, 28) for x in (0, 20, 40)]
+    rows = reading.in_rows([page[n] for n in np.random.default_rng(0).permutation(9)])
+    assert [[page.index(digit) for digit in row] for row in rows] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert reading.in_rows([]) == []
+
+
+def test_the_rows_of_a_tilted_page_are_told_apart():
+    upper = [boxed(20 * n, 3 * n) for n in range(10)]  # the last is 27 pixels below the first
+    lower = [boxed(20 * n, 3 * n + 15) for n in range(10)]
+    assert reading.in_rows(upper + lower) == [upper, lower]
+
+
 def test_white_on_black_is_read_too(weights):
     ink, _ = page_of(["204", "68"], 7)
     assert text(weights, Image.fromarray(np.uint8(255 * ink))) == "204\n68"
