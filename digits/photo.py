@@ -23,7 +23,7 @@ from digits.picture import resized
 SCALES = (320, 640, 960)  # pixels: the longer side of a picture while shapes are looked for
 SMALL = 48  # pixels: where shapes are lower than this, the next scale shows more of them
 LEAST_INK = 0.09  # fainter ink is paper
-GAPS = (0.02, 0.1)  # heights of the writing: gaps in a stroke that are bridged, first and at last
+GAPS = (0.02, 0.25)  # heights of the writing: gaps in a stroke that are bridged, first and at last
 TOUCHING = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 
 
@@ -49,8 +49,9 @@ def best_channel(page: Image.Image) -> np.ndarray:
     lighter = (detail**3).mean(axis=(0, 1))
     best = np.abs(lighter).argmax()
     channel = np.asarray(page, np.float32) @ mixes[best] / (255 * mixes[best].sum())
-    channel = np.minimum(1, channel / max(0.25, np.percentile(channel, 98)))  # a dark exposure
-    return 1 - channel if lighter[best] > 0 else channel
+    if lighter[best] > 0:
+        channel = 1 - channel
+    return np.minimum(1, channel / max(0.25, np.percentile(channel, 98)))  # for dark exposures
 
 
 def ink_of(channel: np.ndarray) -> np.ndarray:
@@ -71,9 +72,9 @@ def without_lines_and_grain(ink: np.ndarray) -> np.ndarray:
         ink = np.ascontiguousarray(ink.T)
         thin = ink - ndimage.grey_opening(ink, (9, 1))
         # Paper bends: a line may pass two pixels higher or lower than a straight one.
-        nearby = ndimage.maximum_filter1d(np.pad(thin, ((2, 2), (0, 0)), "edge"), 5, axis=0)
+        nearby = ndimage.maximum_filter1d(thin, 5, axis=0)
         slopes = np.linspace(-0.12, 0.12, 49)
-        every = max(ink.shape) // 32  # columns
+        every = max(ink.shape) // 32  # columns, while the slope is looked for
         slope = max(slopes, key=lambda slope: (darkness(nearby, slope, every)[0] ** 2).sum())
         dark, shift = darkness(nearby, slope)
         rows = np.arange(len(ink))[:, None] - shift
@@ -84,28 +85,22 @@ def without_lines_and_grain(ink: np.ndarray) -> np.ndarray:
 def darkness(nearby: np.ndarray, slope: float, every: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """How dark the lines of one slope are (H), and by how many rows each column shifts them.
 
-    `nearby` (H + 4 x W) has two more rows above and two below. Of its columns, each `every`th is
-    read.
+    Of the columns of `nearby` (H x W), each `every`th is read.
     """
-    height, width = len(nearby) - 4, nearby.shape[1]
+    height, width = nearby.shape
     x = np.arange(0, width, every)
     shift = np.rint(slope * (x - width / 2)).astype(int)
-    rows = np.clip(np.arange(2, height + 2)[:, None] + shift, 0, height + 3)
+    rows = np.clip(np.arange(height)[:, None] + shift, 0, height - 1)
     fifth = len(x) // 5  # a line is at least this dark in four fifths of the columns
     return np.partition(nearby[rows, x], fifth, axis=1)[:, fifth], shift
 
 
-class Parts(NamedTuple):
-    """The N connected parts of a mask."""
+def parts_of(mask: np.ndarray, ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The N connected parts of a mask (H x W): their labels, boxes and scores.
 
-    labels: np.ndarray  # H x W: a part's number, from 1 to N; 0 outside all parts
-    boxes: np.ndarray  # N x 4
-    edges: np.ndarray  # N: how many edges of the picture it touches
-    scores: np.ndarray  # N: how long and dark its strokes are; 0 if it cannot be a digit
-
-
-def parts_of(mask: np.ndarray, ink: np.ndarray) -> Parts:
-    """The connected parts of a mask (H x W), scored with their ink (H x W)."""
+    The labels (H x W) are each part's number, from 1 to N, and 0 outside all of them; the boxes are
+    N x 4. The scores (N) are higher for longer and darker strokes; what cannot be a digit has 0.
+    """
     labels, count = ndimage.label(mask, TOUCHING)
     ends = [(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)]
     boxes = np.array(ends, int).reshape(count, 4)
@@ -113,8 +108,7 @@ def parts_of(mask: np.ndarray, ink: np.ndarray) -> Parts:
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
     size = np.maximum(height, width)
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    touched = np.hstack([boxes[:, :2] < 2, np.array(mask.shape) - boxes[:, 2:] < 2])
-    edges = touched.sum(axis=1)
+    edges = np.hstack([boxes[:, :2] < 2, boxes[:, 2:] > np.array(mask.shape) - 2]).sum(axis=1)
     away = np.abs(middles / mask.shape - 0.5).max(axis=1)
     cut_off = (edges > 1) & (away > 0.2)  # but a digit may fill the picture
     solid = area / size**2  # high for a sheet of paper and for a 0's hole, low for strokes
@@ -124,35 +118,23 @@ def parts_of(mask: np.ndarray, ink: np.ndarray) -> Parts:
     inside = within.all(axis=2).sum(axis=1)
     likely &= (edges == 0) | (inside < np.where(edges == 4, 2, 3))
     dark = ndimage.mean(ink, labels, np.arange(1, count + 1)) if count else np.zeros(0)
-    scores = likely * np.minimum(height, 8 * width) * dark / (1 + edges)
-    return Parts(labels, boxes, edges, scores)
+    return labels, boxes, likely * np.minimum(height, 8 * width) * dark / (1 + edges)
 
 
-class Writing(NamedTuple):
-    """What the digits of a page have in common, as seen at the one that is clearest."""
+def writing_in(ink: np.ndarray, faintest: float) -> tuple[float, float, float]:
+    """From which level on ink (H x W) is writing, how dark the writing is, and how high.
 
-    level: float  # from which on ink belongs to it
-    darkness: float  # of its darker parts
-    height: float  # in pixels
-
-
-def writing_in(ink: np.ndarray, faintest: float) -> Writing | None:
-    """The writing in ink (H x W), at the level where a part looks most like a digit; or None.
-
-    `faintest` is the lowest level to look at.
+    It is what looks most like a digit at the lowest level, from `faintest` on, at which anything
+    does. Gives (1, 0, 0) where nothing does.
     """
-    best, score = None, 0.0
     for level in faintest * 1.4 ** np.arange(8):
-        parts = parts_of(ink > level, ink)
-        if parts.scores.max(initial=0) > score:
-            main = parts.scores.argmax()
-            score = parts.scores[main]
-            darkness = np.percentile(ink[parts.labels == main + 1], 85)
-            height = parts.boxes[main, 2] - parts.boxes[main, 0]
-            best = Writing(max(level, 0.25 * darkness), darkness, height)
-            if not parts.edges[main]:
-                break  # otherwise go on with darker ink, to which shadows do not belong
-    return best
+        labels, boxes, scores = parts_of(ink > level, ink)
+        if scores.any():
+            main = scores.argmax()
+            darkness = np.percentile(ink[labels == main + 1], 85)
+            height = boxes[main, 2] - boxes[main, 0]
+            return max(level, 0.25 * darkness), float(darkness), height
+    return 1, 0, 0
 
 
 class Shape(NamedTuple):
@@ -167,28 +149,33 @@ def shapes_in(ink: np.ndarray, gap: float = GAPS[0]) -> list[Shape]:
     """The shapes in ink (H x W) that may be digits: as dark and as high as the rest of the page."""
     noise = 1.48 * np.median(np.abs(ink - np.median(ink)))  # the standard deviation of the grain
     faintest = np.clip(3.5 * noise, LEAST_INK, 0.3)
-    writing = writing_in(ink, faintest)
-    if not writing or writing.darkness < 1.5 * faintest:
+    level, darkness, height = writing_in(ink, faintest)
+    if darkness < 1.5 * faintest:
         return []
-    parts = parts_of(grow(ink > writing.level, 1 + gap / 2 * writing.height), ink)
-    heights, widths = (parts.boxes[:, 2:] - parts.boxes[:, :2]).T
-    clearest = parts.scores > 0.3 * parts.scores.max(initial=0)
+    bridged = ndimage.binary_dilation(ink > level, iterations=int(1 + gap / 2 * height))
+    labels, boxes, scores = parts_of(bridged, ink)
+    heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
+    clearest = scores > 0.3 * scores.max(initial=0)
     usual = np.median(heights[clearest]) if clearest.any() else 0
     as_high = (0.45 * usual < heights) & (heights < 2.2 * usual) & (widths < 5 * heights)
-    clear = np.clip((ink / writing.darkness - 0.2) / 0.5, 0, 1)
+    clear = np.clip((ink / darkness - 0.2) / 0.5, 0, 1)
     shapes = []
-    for number in np.flatnonzero(as_high & (parts.scores > 0)):
-        top, left, bottom, right = parts.boxes[number]
+    for number in np.flatnonzero(as_high & (scores > 0)):
+        top, left, bottom, right = boxes[number]
         around = slice(top, bottom), slice(left, right)
-        shape = trimmed(clear[around] * (parts.labels[around] == number + 1))
+        shape = trimmed(clear[around] * (labels[around] == number + 1))
         if shape:
             box = shape.box + (top, left, top, left)
-            shapes.append(Shape(box, shape.ink, float(writing.darkness)))
+            shapes.append(Shape(box, shape.ink, darkness))
     return shapes
 
 
 def trimmed(ink: np.ndarray) -> Shape | None:
-    """What there is in ink (H x W, 0 to 1), in its box; None where there is nothing."""
+    """What there is in ink (H x W, 0 to 1), without crumbs, in its box; None if there is none."""
+    labels, _ = ndimage.label(ink > 0.4, TOUCHING)
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    ink = ink * (area > 0.15 * area.max())[labels]  # what is less may be the end of a neighbour
     y, x = np.nonzero(ink > 0.4)
     if not len(y):
         return None
@@ -199,9 +186,9 @@ def trimmed(ink: np.ndarray) -> Shape | None:
 def find(page: Image.Image, light: bool = False, brief: bool = False) -> Iterator[list[Shape]]:
     """The shapes that may be digits, in one or several ways to see them.
 
-    `page` is what `picture.read` gives. Ink is what is darker than the paper at the picture's
-    border; with `light` it is what is lighter, for a sheet on a darker desk and others whose border
-    misleads. With `brief`, only large shapes are found.
+    `page` is what `picture.read` gives. Ink is what `best_channel` takes for it; with `light` it is
+    the opposite, for what misleads there, such as a sheet on a dark desk. With `brief`, only large
+    shapes are found.
     """
     grey = np.asarray(page.convert("L"))
     if is_mnist(grey):
@@ -210,14 +197,17 @@ def find(page: Image.Image, light: bool = False, brief: bool = False) -> Iterato
     if min(page.size) < 8:  # noise in a strip that is as narrow looks like a 1
         return
     scales = [scale for scale in SCALES if scale <= max(page.size) and not brief] or SCALES[:1]
+    enough = 0.0  # pixels: the scale at which the shapes are no longer small
     for longest in scales:
+        if longest < min(enough, scales[-1]):
+            continue
         channel = best_channel(resized(page, longest))
         ink = without_lines_and_grain(ink_of(1 - channel if light else channel))
         scale = max(page.size) / longest
         for gap in GAPS:
             found = shapes_in(ink, gap)
-            height = np.median([len(shape.ink) for shape in found] or [SMALL])
-            if height < SMALL and longest < scales[-1]:
+            enough = longest * SMALL / np.median([len(shape.ink) for shape in found] or [SMALL])
+            if longest < min(enough, scales[-1]):
                 break
             yield [shape._replace(box=shape.box * scale) for shape in found]
 
@@ -233,21 +223,11 @@ def cuts(shape: Shape) -> dict[tuple[int, int], Shape]:
     places = np.linspace(0, width, max(6, round(8 * width / height)) + 1).astype(int).tolist()
     pieces = {}
     for left, right in combinations(places, 2):
-        if not 0.2 * height <= right - left <= 1.2 * height:
-            continue
-        piece = trimmed(without_crumbs(shape.ink[:, left:right]))
-        if piece:
+        as_wide = 0.2 * height <= right - left <= 1.2 * height
+        if as_wide and (piece := trimmed(shape.ink[:, left:right])):
             box = np.tile(shape.box[:2], 2) + scale * (piece.box + (0, left, 0, left))
             pieces[left, right] = shape._replace(box=box, ink=piece.ink)
     return pieces
-
-
-def without_crumbs(ink: np.ndarray) -> np.ndarray:
-    """Ink (h x w) without parts that are much smaller than its largest: ends of a neighbour."""
-    labels, _ = ndimage.label(ink > 0.4, TOUCHING)
-    area = np.bincount(labels.ravel())
-    area[0] = 0
-    return ink * (area > 0.15 * area.max())[labels]
 
 
 def stroke_width(mask: np.ndarray) -> float:
@@ -256,19 +236,14 @@ def stroke_width(mask: np.ndarray) -> float:
     return 2 * mask.sum() / max(1, rim.sum())
 
 
-def grow(marks: np.ndarray, radius: float) -> np.ndarray:
-    """The marks (H x W, at least 0), each made wider by a disk of `radius` pixels."""
-    reach = np.arange(-int(radius), int(radius) + 1)
-    disk = np.hypot(reach[:, None], reach) <= radius
-    return ndimage.grey_dilation(marks, footprint=disk, mode="constant")
-
-
 def like_mnist(digit: np.ndarray) -> np.ndarray:
     """The digit 20 pixels long, its strokes at least 2 wide, centred by mass (28 x 28 uint8)."""
     if is_mnist(digit):
         return np.rint(255 * digit).astype(np.uint8)
     wider = max(0, 0.1 * max(digit.shape) - stroke_width(digit > 0.5)) / 2
-    digit = grow(np.pad(digit, int(wider)), wider)
+    reach = np.arange(-int(wider), int(wider) + 1)
+    disk = np.hypot(reach[:, None], reach) <= wider
+    digit = ndimage.grey_dilation(np.pad(digit, int(wider)), footprint=disk, mode="constant")
     small = np.asarray(resized(Image.fromarray(np.uint8(255 * digit)), 20))
     height, width = small.shape
     y, x = ndimage.center_of_mass(small)

@@ -83,13 +83,16 @@ def why_unreadable(error: Exception) -> str:
 
 
 def opaque(image: Image.Image) -> Image.Image:
-    """The picture in RGB, on an opaque ground, each side at most LONGEST.
+    """The picture in RGB of 8 bits, on an opaque ground, each side at most LONGEST.
 
     The ground has the median colour of what is visible, as paper has. Where most of the picture
     is transparent, what is visible is ink alone: the ground is then black or white, whichever is
     further from it.
     """
-    image = eight_bits(image)
+    if image.mode[0] in "IF":  # 16 bits, of which 10, 12 or all are used; convert would clip them
+        levels = np.asarray(image, np.float32)
+        bits = max(8, int(levels.max()).bit_length())
+        image = Image.fromarray((levels / 2 ** (bits - 8)).astype(np.uint8))
     transparent = image.has_transparency_data
     image = image.convert("RGBA" if transparent else "RGB")
     image.thumbnail((LONGEST, LONGEST))
@@ -105,26 +108,8 @@ def opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(page, image).convert("RGB")
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """The picture with 8 bits a channel; convert("L") would clip 16 bits instead of scaling them.
-
-    Files with 16 bits a pixel may use 10, 12 or all of them: the brightest pixel tells.
-    """
-    if image.mode[0] not in "IF":
-        return image
-    levels = np.asarray(image, np.float32)
-    bits = max(8, int(levels.max()).bit_length())
-    return Image.fromarray((levels / 2 ** (bits - 8)).astype(np.uint8))
-
-
 def resized(image: Image.Image, longest: int) -> Image.Image:
     """The picture with its longer side `longest` pixels, in the same proportions."""
     smaller = longest < max(image.size)
     method = Image.Resampling.BILINEAR if smaller else Image.Resampling.BICUBIC
-    return image.resize(reduced(image.size, longest), method)
-
-
-def reduced(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """A width and a height, the longer one `longest` pixels, in the same proportions."""
-    width, height = (max(1, round(n * longest / max(size))) for n in size)
-    return width, height
+    return ImageOps.contain(image, (longest, longest), method)

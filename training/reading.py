@@ -54,9 +54,9 @@ Rows = list[list[Digit]]
 def read(network: nn.Module, page: Image.Image) -> Rows:
     """The shapes of a picture with the network's answers, in reading order.
 
-    `page` is what `picture.read` gives. Ink is what is darker than the paper at the picture's
-    border. It is what is lighter only where that clearly is the writing, because what surrounds a
-    letter may look like digits, too.
+    `page` is what `picture.read` gives. Ink is what is dark, or what is light where that stands out
+    more (`photo.best_channel`). It is the opposite only where that clearly is the writing, because
+    the gaps in a letter may look like digits, too.
     """
     dark = first_read(answers(network, shapes) for shapes in photo.find(page))
     lighter = photo.find(page, light=True, brief=is_read(dark))
@@ -75,9 +75,9 @@ def first_read(ways: Iterable[list[Digit]]) -> list[Digit]:
 
 
 def outweighs(light: Sequence[Digit], dark: Sequence[Digit], page: Image.Image) -> bool:
-    """Whether lighter ink is the writing, and not what is darker, as the border says."""
+    """Whether light ink is the writing, and not dark ink, which is more likely at first sight."""
     if any(digit.sure and fills(digit, page) for digit in light):
-        return True  # the border is the digit's own ink, and what is darker are its gaps
+        return True  # what is dark are the gaps of a digit that fills the page
     read = [digit for digit in light if digit.sure and not is_cut_off(digit, page)]
     heaviest = max([0.0, *(digit.weight for digit in read)])
     if is_read(dark):
@@ -118,10 +118,9 @@ def shared_height(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def is_read(digits: Sequence[Digit]) -> bool:
-    """Whether a picture has digits at all: they are most of its shapes."""
-    return 2 * sum(digit.weight for digit in digits if digit.sure) > sum(
-        digit.weight for digit in digits
-    )
+    """Whether a picture has digits at all: they are two thirds of what looks like writing."""
+    read = sum(digit.weight for digit in digits if digit.sure)
+    return 1.5 * read > sum(digit.weight for digit in digits)
 
 
 def as_text(rows: Rows) -> str:

@@ -58,7 +58,9 @@ def test_exif_rotation_is_undone(tmp_path):
     turned = image.transpose(Image.Transpose.ROTATE_90)
     turned.getexif()[274] = 6
     read = picture.read(saved(turned, tmp_path / "turned.png", exif=turned.getexif()))
-    assert read.page.size == (40, 20) and read.scale == 1 and read.page.getpixel((0, 0)) == (0, 0, 0)
+    assert (
+        read.page.size == (40, 20) and read.scale == 1 and read.page.getpixel((0, 0)) == (0, 0, 0)
+    )
 
 
 @pytest.mark.parametrize("name", ["large.png", "large.jpg"])
