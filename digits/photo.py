@@ -163,8 +163,7 @@ def shapes_in(ink: np.ndarray, gap: float = GAPS[0]) -> list[Shape]:
     for number in np.flatnonzero(as_high & (scores > 0)):
         top, left, bottom, right = boxes[number]
         around = slice(top, bottom), slice(left, right)
-        shape = trimmed(clear[around] * (labels[around] == number + 1))
-        if shape:
+        if shape := trimmed(clear[around] * (labels[around] == number + 1)):
             box = shape.box + (top, left, top, left)
             shapes.append(Shape(box, shape.ink, darkness))
     return shapes
@@ -212,20 +211,22 @@ def find(page: Image.Image, light: bool = False, brief: bool = False) -> Iterato
             yield [shape._replace(box=shape.box * scale) for shape in found]
 
 
-def cuts(shape: Shape) -> dict[tuple[int, int], Shape]:
-    """The pieces of a shape between any two of many upright cuts, by the columns of the two.
+def cuts(shape: Shape, lean: float) -> dict[tuple[int, int], Shape]:
+    """The pieces of a shape between any two of many parallel cuts, by the columns of the two.
 
-    The first cut is column 0, the last the shape's width. A piece that is too narrow or too wide to
-    be a digit is left out.
+    The columns are those at half its height, from 0 to its width; from a row to the next one above
+    a cut moves by `lean` columns. What is too narrow or too wide to be a digit is left out.
     """
     height, width = shape.ink.shape
     scale = (shape.box[2] - shape.box[0]) / height
     places = np.linspace(0, width, max(6, round(8 * width / height)) + 1).astype(int).tolist()
+    columns = np.arange(width) + lean * (np.arange(height)[:, None] - height / 2)
+    columns = columns.clip(0, width - 1)  # the outer pieces have all that is left of them
     pieces = {}
     for left, right in combinations(places, 2):
         as_wide = 0.2 * height <= right - left <= 1.2 * height
-        if as_wide and (piece := trimmed(shape.ink[:, left:right])):
-            box = np.tile(shape.box[:2], 2) + scale * (piece.box + (0, left, 0, left))
+        if as_wide and (piece := trimmed(shape.ink * (left <= columns) * (columns < right))):
+            box = np.tile(shape.box[:2], 2) + scale * piece.box
             pieces[left, right] = shape._replace(box=box, ink=piece.ink)
     return pieces
 

@@ -22,6 +22,7 @@ from training.mix import SURE
 
 WIDE, WIDE_ALONE = 0.9, 1.5  # widths in heights: shapes that are wider may be several digits
 SURE_CUT = 0.8  # the least probability of the pieces of a shape that is cut
+LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
 
 
@@ -162,16 +163,20 @@ def classify(network: nn.Module, shapes: Sequence[Shape]) -> list[Digit]:
 
 def split(network: nn.Module, shape: Shape) -> list[Digit]:
     """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
-    pieces = photo.cuts(shape)
-    digits = zip(pieces, classify(network, list(pieces.values())), strict=True)
-    # Up to each column, the best way to cut what is left of it, and its least probability.
-    ways: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}
-    for (left, right), digit in sorted(digits, key=lambda item: item[0][1]):
-        if left in ways:
-            least, before = ways[left]
-            least = min(least, float(digit.probabilities.max()))
-            if right not in ways or least > ways[right][0]:
-                ways[right] = least, [*before, digit]
     height, width = shape.ink.shape
-    _, best = ways.get(width, (0.0, []))
-    return best if 1 < len(best) <= width / height / NARROW else []
+    best: tuple[float, list[Digit]] = (0.0, [])
+    for lean in LEANS:
+        pieces = photo.cuts(shape, lean)
+        digits = zip(pieces, classify(network, list(pieces.values())), strict=True)
+        # Up to each column, the best way to cut what is left of it, and its least probability.
+        ways: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}
+        for (left, right), digit in sorted(digits, key=lambda item: item[0][1]):
+            if left in ways:
+                least, before = ways[left]
+                least = min(least, float(digit.probabilities.max()))
+                if right not in ways or least > ways[right][0]:
+                    ways[right] = least, [*before, digit]
+        least, cut = ways.get(width, best)
+        if least > best[0] and 1 < len(cut) <= width / height / NARROW:
+            best = least, cut
+    return best[1]

@@ -83,17 +83,28 @@ def test_the_box_of_a_shape_is_top_left_bottom_right():
     assert shape.ink.shape == (120, 70) and shape.darkness == 1
 
 
-def test_two_digits_that_touch_can_be_cut_between_them():
+@pytest.mark.parametrize("lean", [0, -0.2, 0.2])
+def test_two_digits_that_touch_can_be_cut_between_them(lean):
     ink = np.zeros((40, 60))
     ink[:, 5:10] = ink[:, 45:50] = 1  # two upright strokes ...
     ink[18:20, 5:50] = 1  # ... and what joins them
     shape = photo.Shape(np.array([100, 200, 140, 260]), ink)
-    pieces = photo.cuts(shape)
+    pieces = photo.cuts(shape, lean)
     middle = min((right for _, right in pieces), key=lambda column: abs(column - 30))
     left, right = pieces[0, middle], pieces[middle, 60]
     assert left.box[1] >= 200 and left.box[3] <= right.box[1] + 8 and right.box[3] <= 260
     assert left.ink[:, :8].sum() > 100 and right.ink[:, -8:].sum() > 100
     assert all(8 <= right - left <= 48 for left, right in pieces)  # 0.2 to 1.2 heights
+
+
+def test_a_cut_leans_to_the_right_above_where_the_strokes_do():
+    slash = np.eye(60)[:, ::-1]  # from the lower left to the upper right
+    ink = np.maximum(np.pad(slash, ((0, 0), (0, 30))), np.pad(slash, ((0, 0), (30, 0))))
+    ink = np.maximum(ink, np.roll(ink, 1, axis=1))
+    pieces = photo.cuts(photo.Shape(np.array([0, 0, 60, 90]), ink), 1)
+    middle = min((right for _, right in pieces), key=lambda column: abs(column - 45))
+    for piece in (pieces[0, middle], pieces[middle, 90]):
+        assert len(piece.ink) >= 59 and ((piece.ink > 0).sum(axis=1) <= 2).all()  # one stroke
 
 
 def flood_filled(mask):
