@@ -424,20 +424,27 @@ def test_genuine_mnist_agrees_with_an_independent_decoder(genuine):
 
 
 def test_genuine_mnist_with_labels_as_folders_has_the_published_digests(genuine, tmp_path):
-    """As in the widespread mnist_png.tar.gz: one file, a folder for each split and each label."""
+    """As in the widespread mnist_png.tar.gz: one file, a folder for each split and each label.
+
+    Of the training images it has the first thousand: to write and read all would take long.
+    """
     files = {}
-    for split, folder in (("train", "training"), ("test", "testing")):
+    for split, folder, most in (("train", "training", 1000), ("test", "testing", 10_000)):
         with tarfile.open(find_data(genuine, split)) as tar:
             for info in tar:
                 if info.isfile() and not Path(info.name).name.startswith("."):
-                    number, label = Path(info.name).stem.split("_")
-                    name = f"mnist_png/{folder}/{label}/{int(number)}.png"
-                    files[name] = tar.extractfile(info).read()
+                    number, label = map(int, Path(info.name).stem.split("_"))
+                    if number < most:
+                        name = f"mnist_png/{folder}/{label}/{number}.png"
+                        files[name] = tar.extractfile(info).read()
     with tarfile.open(tmp_path / "mnist_png.tar", "w") as repacked:
         for name in sorted(files, key=lambda name: name[::-1]):
             info = tarfile.TarInfo(name)
             info.size = len(files[name])
             repacked.addfile(info, io.BytesIO(files[name]))
     train, test = MNIST(tmp_path), MNIST(tmp_path, train=False)
-    assert train.published and test.published
+    assert test.published and not train.published
+    whole = MNIST(genuine)
+    assert torch.equal(train.data, whole.data[:1000])
+    assert torch.equal(train.targets, whole.targets[:1000])
     assert train.path == test.path == tmp_path / "mnist_png.tar"
