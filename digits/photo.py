@@ -202,13 +202,12 @@ def find(page: Image.Image, light: bool = False, brief: bool = False) -> Iterato
             continue
         channel = best_channel(resized(page, longest))
         ink = without_lines_and_grain(ink_of(1 - channel if light else channel))
-        scale = max(page.size) / longest
         for gap in GAPS:
             found = shapes_in(ink, gap)
             enough = longest * SMALL / np.median([len(shape.ink) for shape in found] or [SMALL])
             if longest < min(enough, scales[-1]):
                 break
-            yield [shape._replace(box=shape.box * scale) for shape in found]
+            yield [shape._replace(box=shape.box * max(page.size) / longest) for shape in found]
 
 
 def cuts(shape: Shape, lean: float) -> dict[tuple[int, int], Shape]:

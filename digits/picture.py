@@ -110,6 +110,7 @@ def opaque(image: Image.Image) -> Image.Image:
 
 def resized(image: Image.Image, longest: int) -> Image.Image:
     """The picture with its longer side `longest` pixels, in the same proportions."""
-    smaller = longest < max(image.size)
-    method = Image.Resampling.BILINEAR if smaller else Image.Resampling.BICUBIC
-    return ImageOps.contain(image, (longest, longest), method)
+    before = max(image.size)
+    method = Image.Resampling.BILINEAR if longest < before else Image.Resampling.BICUBIC
+    size = [max(1, round(n * longest / before)) for n in image.size]
+    return image.resize(size, method)
