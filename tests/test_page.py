@@ -190,7 +190,7 @@ def read_by_photo(weights, image):
 def test_the_page_and_photo_see_the_same_drawing(opened, files):
     weights, random = network(load(files["lenet5"][0])), np.random.default_rng(0)
     drawings = []
-    for strokes, size in zip(skeletons(70), itertools.cycle(SIZES), strict=False):
+    for strokes, size in zip(skeletons(100), itertools.cycle(SIZES), strict=False):
         corner = random.uniform(0.05, 0.95 - size, 2)
         drawings.append([(stroke * size + corner).tolist() for stroke in strokes])
     differences, same = [], []

@@ -59,7 +59,7 @@ def generated(count):
     return np.asarray(images), np.asarray(labels)
 
 
-@pytest.mark.parametrize(("source", "count"), [(mnist, 50), (generated, 50)])
+@pytest.mark.parametrize(("source", "count"), [(mnist, 100), (generated, 60)])
 def test_photographed_digits_are_read_as_well_as_plain_ones(source, count, weights):
     images, labels = source(count)
     with torch.inference_mode():
@@ -67,7 +67,7 @@ def test_photographed_digits_are_read_as_well_as_plain_ones(source, count, weigh
     pages = [pictures.photographed(x, np.random.default_rng([1, i])) for i, x in enumerate(images)]
     read = [text(weights, page) for page in pages]
     wrong = sum(a != str(b) for a, b in zip(read, labels, strict=True))
-    assert wrong <= plain.sum() + 2  # so few pictures: coarse
+    assert wrong <= plain.sum() + 3  # so few pictures: coarse
 
 
 @pytest.mark.parametrize("scene", pictures.SCENES, ids=lambda scene: scene.__name__)
@@ -182,9 +182,9 @@ def test_digits_that_touch_are_cut_or_refused_and_never_one_wrong_digit(weights)
 
 
 def test_letters_and_signs_that_were_never_learned_are_mostly_refused(weights):
-    images = nondigits.draw(60, 12, use="test")
+    images = nondigits.draw(100, 12, use="test")
     pages = [Image.fromarray(255 - image.numpy()).resize((140, 140)) for image in images]
-    assert sum(text(weights, page) == "" for page in pages) >= 40  # of 60
+    assert sum(text(weights, page) == "" for page in pages) >= 75  # of 100
 
 
 def test_a_page_of_letters_has_no_digits(weights):
