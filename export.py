@@ -8,7 +8,7 @@ The page is export.html with the weights in it; it needs no server and sends no 
 file takes images (N x 1 x 28 x 28, from 0, background, to 1, ink) and gives logits (N x 10).
 """
 
-from training import console
+from training import program as console
 
 console.before_imports(__name__)
 
@@ -23,10 +23,10 @@ from torch import nn
 
 from digits.idx import MEAN, STD
 from files import UserError, write_whole
+from handwriting.mix import SURE
 from predict import RUNNER_UP, add_checkpoint, printable, weights_in_words
 from training import portable
 from training.checkpoint import load, network
-from training.mix import SURE
 
 MARK = "lenet5-mnist export.py"  # in every file that this program writes
 TEMPLATE = Path(__file__).resolve().with_name("export.html")

@@ -7,7 +7,13 @@ from torch import nn
 
 dependencies = ["torch", "numpy"]
 HERE = Path(__file__).resolve().parent
-NAMES = {path.stem for path in HERE.glob("*.py")} | {"digits", "training"}
+NAMES = {path.stem for path in HERE.glob("*.py")} | {
+    "digits",
+    "training",
+    "handwriting",
+    "figures",
+    "study",
+}
 
 
 def lenet5(pretrained: bool = False, weights: str = "best") -> nn.Module:

@@ -6,7 +6,7 @@
 Prints a line for each epoch, keeps the run in runs/<name>/ and draws plots/<name>_*.png.
 """
 
-from training import console
+from training import program as console
 
 console.before_imports(__name__)
 
@@ -22,13 +22,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from dataset import MNIST
 from files import Diverged
 from model import build
+from study.compare import compare
 from training import checkpoint, data, distributed, folder, seeding
 from training.checkpoint import PLOTS, RUNS
 from training.cli import parse
-from training.compare import compare
 from training.config import Config, named, one_for_each_seed
-from training.optim import SGD, highest_rate, learning_rate
 from training.report import Report, Run, tell_evaluation, tell_what_is_safe
+from training.schedule import SGD, highest_rate, learning_rate
 from training.tally import Criterion, Tally
 
 

@@ -11,7 +11,7 @@ The figure shows what was found and how sure the network is; look there when an 
 What the network is less than 60 % sure of is no digit, or cannot be read: "?".
 """
 
-from training import console
+from training import program as console
 
 console.before_imports(__name__)
 
@@ -26,9 +26,8 @@ from typing import TextIO
 import numpy as np
 from torch import nn
 
-from digits import picture
 from files import PictureError, UserError
-from training import labelled, reading
+from handwriting import labelled, picture, reading
 from training.checkpoint import PLOTS, edited, load, network
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".heic", ".heif", ".mpo"}
@@ -147,7 +146,7 @@ def as_json(record: dict) -> dict:
 
 def draw_figure(records: Sequence[dict]) -> None:
     """Write the figure of all pictures that could be opened, whole or not at all."""
-    from training import plotting  # late: matplotlib takes 0.3 s
+    from figures import run as plotting  # late: matplotlib takes 0.3 s
 
     panels = []
     for record in records:

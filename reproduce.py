@@ -10,7 +10,7 @@ all is complete it writes docs/results.csv, the tables in docs/results.md and RE
 pictures in plots/.
 """
 
-from training import console
+from training import program as console
 
 console.before_imports(__name__)
 
@@ -28,13 +28,14 @@ import main
 from dataset import MNIST
 from digits import download
 from files import CheckpointError, UserError
-from training import checkpoint, data, distributed, folder, jobs, results
+from study import tables as results
+from study.experiments import ALL, EXPERIMENTS, JUDGED
+from study.tables import Results
+from training import checkpoint, data, distributed, folder, jobs
 from training.checkpoint import PLOTS, RUNS
 from training.cli import parse
 from training.config import Config, Number, one_for_each_seed
-from training.experiments import ALL, EXPERIMENTS, JUDGED
 from training.report import Report
-from training.results import Results
 
 NOT_WRITTEN = (
     "not written: the documents take only complete experiments on the published MNIST; finish all "
@@ -278,7 +279,7 @@ def write(found: Results, plan: Plan, options: argparse.Namespace) -> None:
 
 def draw_hardest(plan: Plan) -> None:
     """Draw the test images that every network of `best` reads wrong; OSError."""
-    from training import charts  # here, because matplotlib takes 0.3 s to import
+    from figures import study as charts  # here, because matplotlib takes 0.3 s to import
 
     test_set = plan.data["best"].test_set
     answers = []

@@ -326,7 +326,7 @@ def benchmark(options):
 
 def main(argv=None):
     """The program; gives its exit status."""
-    from training import console
+    from training import program as console
 
     def program():
         parser = console.Parser(f"{__doc__}\nmeasurements: {', '.join(MEASUREMENTS)}")

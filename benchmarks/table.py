@@ -154,8 +154,8 @@ def ways(results):
 
 def write_documents(results, root=ROOT):
     """Write the table, the README's sentence and the picture into the project's documents."""
-    from training import charts  # here, because a process that measures must be small
-    from training.results import include
+    from figures import study as charts  # here, because a process that measures must be small
+    from study.tables import include
 
     charts.speed(root / "plots" / "speed.png", ways(results))
     include(root / "docs" / "speed.md", "speed", table(results))

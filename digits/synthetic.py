@@ -19,7 +19,6 @@ from digits.tarball import write_tarball
 from files import DataError
 
 STROKES = Path(__file__).with_name("strokes.txt")
-HANDS = Path(__file__).with_name("hands.txt")  # of people who write otherwise than in MNIST
 SIDE, BOX = 28, 20  # pixels: the side of a picture, and the longer side of the digit in it
 SEGMENTS = 88  # straight pieces that each pen path is cut into
 CHUNK = 256  # digits drawn at a time: their temporaries fit into the processor's cache

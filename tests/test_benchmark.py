@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from helpers import ROOT, write_data
 
+from figures import study as charts
 from files import UserError
-from training import charts, cli
-from training.results import markers
+from study.tables import markers
+from training import cli
 
 pytest.importorskip("resource", reason="the benchmark is for Linux and macOS")
 

@@ -20,7 +20,7 @@ from model import CustomMLP, LeNet5
 from training import checkpoint, seeding
 from training.cli import parse
 from training.config import Config, ConfigError
-from training.optim import learning_rate
+from training.schedule import learning_rate
 
 MAIN = Path(main.__file__)
 

@@ -17,10 +17,11 @@ from PIL import Image
 import export
 import predict
 from dataset import MNIST, normalize
-from digits import photo, picture, synthetic
+from digits import synthetic
 from digits.tarball import find_data
+from handwriting import photo, picture, reading
 from model import build
-from training import portable, reading
+from training import portable
 from training.checkpoint import load, network, write_state
 from training.config import Config
 

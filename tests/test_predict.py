@@ -18,8 +18,7 @@ import warm
 from PIL import Image
 
 import predict
-from digits import picture
-from training import reading
+from handwriting import picture, reading
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_weights = pytest.mark.skipif(

@@ -16,8 +16,10 @@ from helpers import ROOT, write_data
 
 import main
 import reproduce
-from training import checkpoint, experiments, results
-from training.experiments import Experiment, Setting
+from study import experiments
+from study import tables as results
+from study.experiments import Experiment, Setting
+from training import checkpoint
 
 
 @pytest.fixture

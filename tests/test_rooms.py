@@ -1,4 +1,4 @@
-"""The house is built as it is drawn: imports only run downwards, and nothing heavy comes early."""
+"""The house is as it is drawn: small rooms, imports that only run downwards, nothing heavy."""
 
 import ast
 import subprocess
@@ -7,81 +7,57 @@ from graphlib import TopologicalSorter
 
 from helpers import ROOT
 
-FLOORS = [  # from the ground up; a module imports from floors below, or beside it on its own floor
-    ["files"],
-    ["digits.picture", "digits.tarball", "digits.png", "digits.archive", "digits.idx"],
-    ["digits.cache", "digits.synthetic", "digits.nondigits", "digits.augment", "digits.photo"],
-    ["digits.download"],
-    ["dataset", "model"],
-    ["training.edited", "training.console", "training.distributed"],
-    ["training.plotting", "training.tally", "training.seeding", "training.optim", "training.mix"],
-    ["training.portable"],
-    ["training.charts", "training.source", "training.jobs", "training.intervals"],
-    ["training.reading", "training.labelled", "training.steps"],
-    ["training.checkpoint", "training.config", "training.cli", "training.folder"],
-    ["training.report", "training.compare", "training.data", "training.experiments"],
-    ["training.results"],
-    ["main"],
-    ["predict", "reproduce"],
-    ["export", "hubconf"],
+ROOMS = [  # from the ground up: a file imports from its own room and from those before it
+    "files",
+    "digits",
+    "dataset model",
+    "handwriting",
+    "figures",
+    "training",
+    "study",
+    "main predict hubconf",
+    "reproduce export benchmarks",
 ]
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names.split()}
+PATHS = [*ROOT.glob("*.py"), *(path for room in FLOOR for path in ROOT.glob(f"{room}/*.py"))]
+
+
+def name(path):
+    """The module of a file; a room's own name is that of its __init__.py."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imports(path):
     """The project's modules that a file imports, anywhere in it."""
-    found = set()
+    modules, names = {name(path) for path in PATHS}, set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found & FLOOR.keys()
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names & modules
 
 
-def rooms():
-    """{module: path} of all files of the project, packages' own aside."""
-    paths = [path for place in (".", "digits", "training") for path in (ROOT / place).glob("*.py")]
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-        for path in paths
-        if path.name != "__init__.py"
-    }
+def test_imports_run_downwards_and_make_no_circle():
+    graph = {name(path): imports(path) for path in PATHS}
+    for module, imported in graph.items():
+        above = [other for other in imported if floor(other) > floor(module)]
+        assert not above, f"{module} imports {above}"
+    TopologicalSorter(graph).prepare()
 
 
-def test_every_file_has_a_floor():
-    assert set(rooms()) == set(FLOOR)
-
-
-def test_imports_only_run_downwards():
-    for name, path in rooms().items():
-        above = [other for other in imports(path) if FLOOR[other] > FLOOR[name]]
-        assert not above, f"{name} imports {above}"
-
-
-def test_imports_make_no_circle():
-    graph = {name: imports(path) for name, path in rooms().items()}
-    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
+def floor(module):
+    return FLOOR[module.split(".")[0]]
 
 
 def test_a_module_says_in_its_first_line_what_it_holds():
-    for name, path in rooms().items():
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        assert text.splitlines()[:1] and text[0].isupper(), name
-
-
-def loaded(code):
-    """The modules that a program has loaded at its end."""
-    code += "; import sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    for path in PATHS:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or " "
+        assert text[0].isupper(), path
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
-    early = loaded("import main")
-    assert not early & {"matplotlib", "torchvision", "scipy", "PIL.JpegImagePlugin", "PIL.Image"}
-
-
-def test_the_console_stands_before_torch():
-    assert "torch" not in loaded("from training import console")
+    code = "import main, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    heavy = {"matplotlib", "torchvision", "scipy", "PIL.Image"}
+    assert done.returncode == 0 and not heavy & set(done.stdout.split()), done.stderr

@@ -30,7 +30,8 @@ from helpers import same
 
 import main
 import predict
-from training import checkpoint, plotting
+from training import checkpoint
+from figures import run as plotting
 
 COMMON = ["--data-dir", sys.argv[1], "--device", "cpu", "--epochs", "3", *sys.argv[2:]]
 train, calls = main.train, []

@@ -30,7 +30,7 @@ from files import CheckpointError, UserError, write_whole
 from model import MODELS, build
 from training import distributed
 from training.config import Config
-from training.console import tell
+from training.program import tell
 from training.source import network_digest
 
 RUNS, PLOTS = Path("runs"), Path("plots")

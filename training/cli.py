@@ -22,7 +22,7 @@ from training.config import (
     network_options,
     network_takes,
 )
-from training.console import Parser, tell
+from training.program import Parser, tell
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results.csv"  # of reproduce.py
 ABOUT = {

@@ -17,9 +17,9 @@ from typing import Any
 
 from digits.augment import AUGMENTATIONS
 from files import UserError
+from handwriting.mix import MIXES
 from model import MODELS
-from training.mix import MIXES
-from training.optim import SCHEDULES
+from training.schedule import SCHEDULES
 
 Value = str | int | float | bool
 

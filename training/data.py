@@ -11,9 +11,10 @@ from pathlib import Path
 from dataset import MNIST, count_common
 from digits import download
 from files import DataError
-from training import distributed, mix
+from handwriting import mix
+from training import distributed
 from training.config import Config, ConfigError
-from training.console import tell
+from training.program import tell
 
 DEFAULT = Path("data")  # the folder where no --data-dir is given
 OWN = Path(__file__).resolve().parent.parent / "data"  # the project's own

@@ -4,7 +4,7 @@ Python imports a file only once. In a notebook, an edited model.py would therefo
 was before the edit, without a word.
 """
 
-from __future__ import annotations  # as in training/console.py
+from __future__ import annotations  # as in training/program.py
 
 import builtins
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from files import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
+ROOMS = "digits", "figures", "handwriting", "study", "training"
 _imported_as: dict[str, bytes | None] = {}  # {module: its file when it was imported, if known}
 
 
@@ -22,7 +23,10 @@ def _project_files() -> dict[str, Path]:
     script = getattr(sys.modules["__main__"], "__file__", None)
     return {
         ".".join(path.relative_to(PROJECT).with_suffix("").parts): path
-        for folder in (PROJECT, PROJECT / "digits", PROJECT / "training")
+        for folder in [
+            PROJECT,
+            *(PROJECT / r for r in ("digits", "training", "handwriting", "figures", "study")),
+        ]
         for path in folder.glob("*.py")
         if not (script and path == Path(script).resolve())
     }

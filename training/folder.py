@@ -19,7 +19,7 @@ from files import FULL, CheckpointError, UserError, check_writable, remove_lefto
 from training import distributed
 from training.checkpoint import FILES, RUNS, begin, load, network, runs_there, versions
 from training.config import Config
-from training.console import tell
+from training.program import tell
 
 NEEDED_BYTES = 20 * 1024**2  # on disk, for one run and its pictures
 

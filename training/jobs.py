@@ -15,7 +15,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from training.console import shows_progress_bars
+from training.program import shows_progress_bars
 
 POLL = 0.1  # seconds
 PATIENCE = 5  # seconds that children have to end in order

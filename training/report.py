@@ -14,12 +14,12 @@ from torch import nn
 from tqdm import tqdm
 
 from dataset import MNIST
+from handwriting.mix import unseen
+from study.intervals import accuracy_interval, mean_and_deviation
 from training import distributed
 from training.checkpoint import FILES, PLOTS, RUNS, load, network, write_table
 from training.config import Config, title
-from training.console import command_line, shows_progress_bars, tell
-from training.intervals import accuracy_interval, mean_and_deviation
-from training.mix import unseen
+from training.program import command_line, shows_progress_bars, tell
 from training.tally import Tally
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -103,7 +103,7 @@ class Report:
 
 def draw(runs: list[Run], test_set: MNIST) -> list[Path]:
     """Draw the curves of all runs, and confusion and mistakes of the first; gives the files."""
-    from training import plotting  # here, because matplotlib takes 0.3 s to import
+    from figures import run as plotting  # here, because matplotlib takes 0.3 s to import
 
     config, history, logits = runs[0]
     heading = title(config, seeds=len(runs))
@@ -194,7 +194,7 @@ def tell_what_is_safe(run: Run | None) -> None:
 
 def tell_evaluation(path: Path, saved: dict, tested: Tally, test_set: MNIST) -> None:
     """Print a checkpoint's loss and accuracy on the test set; draw its confusion and mistakes."""
-    from training import plotting  # here, because matplotlib takes 0.3 s to import
+    from figures import run as plotting  # here, because matplotlib takes 0.3 s to import
 
     config, number = saved["config"], len(test_set)
     name = config.name or path.stem

@@ -19,9 +19,11 @@ from helpers import ROOT, ended, fork, same, write_data
 
 import main
 from dataset import MNIST
+from figures import run as plotting
 from files import UserError
 from model import MODELS
-from training import checkpoint, cli, console, distributed, plotting
+from training import checkpoint, cli, distributed
+from training import program as console
 from training.cli import parse
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo, signals and /proc as on Linux")
@@ -39,7 +41,7 @@ import torch
 import torch.distributed as dist
 import main
 from digits import augment, cache
-from training import plotting
+from figures import run as plotting
 
 rank, host, port = (os.environ[name] for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
 rank = int(rank)

@@ -10,7 +10,8 @@ import torch
 from helpers import same, write_data
 
 import main
-from training import checkpoint, plotting, source
+from figures import run as plotting
+from training import checkpoint, source
 
 NAMED = "--model", "mlp", "--epochs", "3", "--name", "a"
 

@@ -23,7 +23,8 @@ from helpers import ROOT, ended, fork, same, write_data
 import files as ground
 import main
 from dataset import MNIST
-from training import checkpoint, folder, plotting
+from figures import run as plotting
+from training import checkpoint, folder
 from training import data as loading
 from training.cli import parse
 from training.config import Config

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from files import DataError
-from training import labelled
+from handwriting import labelled
 
 
 def distance(a, b):

@@ -4,13 +4,17 @@ A picture without a digit has the label -1. The criterion turns it into a tenth 
 that the network learns to be unsure; loss, accuracy and counts leave it out (training/tally.py).
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
 from dataset import MNIST, normalize
-from digits import idx, nondigits, synthetic
+from digits import idx, synthetic
+from handwriting import nondigits
 
+HANDS = Path(__file__).with_name("hands.txt")  # of people who write otherwise than in MNIST
 MIXES = ("none", "handwriting")
 DIGITS, NON_DIGITS = 10_000, 20_000  # that are mixed into MNIST's 60,000
 UNREST = 0.6  # of the generated digits: drawn with 1, one in twenty cannot be read by anybody
@@ -31,7 +35,7 @@ def draw(
     digits: int, non_digits: int, seed: int, use: str = "learn"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (uint8, N x 28 x 28) and labels (int64, N): digits, then non-digits with label -1."""
-    usual, new = synthetic.read_skeletons(), synthetic.read_skeletons(synthetic.HANDS)
+    usual, new = synthetic.read_skeletons(), synthetic.read_skeletons(HANDS)
     both = {digit: usual[digit] + new[digit] for digit in usual}
     images, labels = synthetic.draw(digits, np.random.SeedSequence([seed, 2]), both, UNREST)
     others = nondigits.draw(non_digits, np.random.SeedSequence([seed, 3]), use)

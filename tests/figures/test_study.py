@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from training import charts, plotting
+from figures import run as plotting
+from figures import study as charts
 
 # Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
 pytestmark = pytest.mark.filterwarnings(
@@ -233,7 +234,7 @@ def test_pictures_are_the_same_bytes_under_every_hash_seed(tmp_path):
     child = """
 import sys
 sys.path[:0] = sys.argv[1:3]
-from training import charts, plotting
+from figures import study as charts, run as plotting
 from test_charts import PUBLISHED, RESULTS
 print(*RESULTS.keys() & {"lenet5", "mlp"})
 charts.errors("comparison.png", "MNIST", RESULTS, PUBLISHED)

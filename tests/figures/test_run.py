@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
-from training import plotting
+from figures import run as plotting
 
 # Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
 pytestmark = pytest.mark.filterwarnings(
@@ -508,7 +508,7 @@ CHILD = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 before = dict(os.environ)
-from training import charts, plotting
+from figures import study as charts, run as plotting
 row = {"train_loss": 0.1, "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": 0.9}
 plotting.curves("curves.png", ("数字 $", "种子"), [[row, row]], "test")
 charts.comparison("comparison.png", {"数字": {0: [row]}, "_a": {0: [row], 1: [row]}})

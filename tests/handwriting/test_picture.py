@@ -1,4 +1,4 @@
-"""digits/picture.py: a person's file becomes an upright opaque picture, or an error in words."""
+"""A person's file becomes an upright opaque picture, or an error in words."""
 
 import os
 
@@ -7,8 +7,8 @@ import pictures
 import pytest
 from PIL import Image
 
-from digits import picture
 from files import PictureError
+from handwriting import picture
 
 
 def saved(image, path, **options):

@@ -1,4 +1,4 @@
-"""digits/photo.py: what is found on a page is where it was drawn, and as MNIST has it.
+"""handwriting/photo.py: what is found on a page is where it was drawn, and as MNIST has it.
 
 That the network then reads the digits rightly is tested in tests/training/test_reading.py.
 """
@@ -8,8 +8,8 @@ import pictures
 import pytest
 from PIL import Image
 
-from digits import photo
-from digits.picture import opaque
+from handwriting import photo
+from handwriting.picture import opaque
 
 
 @pytest.fixture

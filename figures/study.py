@@ -12,10 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from training.intervals import interval
-
 # matplotlib comes through plotting, which imports it in an environment that suits it.
-from training.plotting import (
+from figures.run import (
     BLUE,
     METRICS,
     RED,
@@ -37,6 +35,7 @@ from training.plotting import (
     small_print,
     titled,
 )
+from study.intervals import interval
 
 Results = Mapping[str, Mapping[int, History]]
 Ways = Mapping[str, Mapping[str, Sequence[float]]]  # {network: {way: seconds}}

@@ -10,9 +10,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-from digits import photo, picture, synthetic
-from training import charts, reading
-from training.charts import Step
+from digits import synthetic
+from figures import study as charts
+from figures.study import Step
+from handwriting import photo, picture, reading
 
 LINES = ("2 718", "314 A", "90 52")  # digits without a space between them may touch
 LETTER = synthetic.parse_skeleton("10,100 50,0 50,0 90,100 / 26,62 74,62")  # an A: no digit

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from files import CheckpointError
+from study.compare import compare, find, grouped
 from training import checkpoint
-from training.compare import compare, find, grouped
 from training.config import Config
 
 # Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import nn
 
 from dataset import normalize
-from digits import photo
-from digits.photo import Shape
-from training.mix import SURE
+from handwriting import photo
+from handwriting.mix import SURE
+from handwriting.photo import Shape
 
 WIDE, WIDE_ALONE = 0.9, 1.5  # widths in heights: shapes that are wider may be several digits
 SURE_CUT = 0.8  # the least probability of the pieces of a shape that is cut

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from digits.picture import resized
+from handwriting.picture import resized
 
 SCALES = (320, 640, 960)  # pixels: the longer side of a picture while shapes are looked for
 SMALL = 48  # pixels: where shapes are lower than this, the next scale shows more of them

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageOps
 
 import predict
 from dataset import normalize
-from digits import nondigits, picture, synthetic
-from training import reading
+from digits import synthetic
+from handwriting import nondigits, picture, reading
 from training.checkpoint import load, network
 
 pytestmark = pytest.mark.skipif(

@@ -10,7 +10,8 @@ from helpers import write_data
 
 import main
 from dataset import MNIST
-from training import checkpoint, mix
+from handwriting import mix
+from training import checkpoint
 from training.config import Config, ConfigError, run_name
 from training.report import Report
 from training.tally import Criterion, Tally

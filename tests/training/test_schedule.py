@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.optim import SGD, learning_rate
+from training.schedule import SGD, learning_rate
 
 
 @pytest.mark.parametrize(("schedule", "halfway"), [("linear", 0.5), ("quadratic", 0.25)])

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from files import CheckpointError
+from study.intervals import mean_and_deviation, verdict
 from training import checkpoint, distributed
 from training.checkpoint import PLOTS, RUNS
 from training.config import Config
-from training.console import tell
-from training.intervals import mean_and_deviation, verdict
+from training.program import tell
 from training.report import evaluated
 
 History = list[dict]
@@ -53,7 +53,7 @@ def compare(names: Sequence[str]) -> int:
     """
     if distributed.rank() != 0:
         return 0
-    from training import charts  # here, because matplotlib takes 0.3 s to import
+    from figures import study as charts  # here, because matplotlib takes 0.3 s to import
 
     groups = grouped(folder for name in names for folder in find(name))
     cautions = different_images(groups)

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from files import UserError
-from training import console, edited
+from training import edited
+from training import program as console
 
 ROOT = Path(console.__file__).parent.parent
 SCRIPTS = "main.py", "predict.py", "reproduce.py"
@@ -29,7 +30,7 @@ full_disk = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /d
 HEAD = """
 import os, sys
 sys.path.insert(0, ROOT)
-from training import console
+from training import program as console
 console.before_imports(__name__)
 """.replace("ROOT", repr(str(ROOT)))
 
@@ -62,7 +63,7 @@ def fake_torch(folder, body):
 
 
 @pytest.mark.parametrize(
-    "name", [*SCRIPTS, "files.py", "training/__init__.py", "training/console.py"]
+    "name", [*SCRIPTS, "files.py", "training/__init__.py", "training/program.py"]
 )
 def test_an_old_python_can_read_what_refuses_it(name):
     ast.parse((ROOT / name).read_text(encoding="utf-8"), feature_version=(3, 8))
@@ -477,7 +478,7 @@ def edit(text):
         file.write(text)
 
 def main():
-    from training import console
+    from training import program as console
     console.before_imports("main")
     import model
     status = console.guarded(lambda: print(model.NAME) or 0)
@@ -490,7 +491,7 @@ def main():
 def session(tmp_path):
     """A function that runs lines of Python in a session of a project with a small model.py."""
     (tmp_path / "training").mkdir()
-    for name in ("files.py", "training/__init__.py", "training/console.py", "training/edited.py"):
+    for name in ("files.py", "training/__init__.py", "training/program.py", "training/edited.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "model.py").write_text("NAME = 'old'\n")
     past = time.time() - 60

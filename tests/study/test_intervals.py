@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training import intervals
-from training.intervals import seeds_needed
+from study import intervals
+from study.intervals import seeds_needed
 
 
 def test_interval_is_students():

@@ -12,10 +12,7 @@ from pathlib import Path
 
 from files import write_whole
 from model import build
-from training import checkpoint
-from training.checkpoint import METRICS
-from training.cli import RESULTS, parse
-from training.experiments import (
+from study.experiments import (
     ALL,
     DECAYS,
     DROPOUTS,
@@ -25,7 +22,10 @@ from training.experiments import (
     SETTINGS,
     Setting,
 )
-from training.intervals import differences, mean_and_deviation, seeds_needed, verdict
+from study.intervals import differences, mean_and_deviation, seeds_needed, verdict
+from training import checkpoint
+from training.checkpoint import METRICS
+from training.cli import RESULTS, parse
 
 History = list[dict]
 Results = dict[str, dict[int, History]]
@@ -241,7 +241,8 @@ def lessons(results: Results, chosen: Mapping[int, Setting]) -> list[str]:
 
 def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
     """Make the tables and pictures of the committed file; OSError."""
-    from training import charts, steps  # here, because matplotlib takes 0.3 s to import
+    from figures import steps
+    from figures import study as charts  # here, because matplotlib takes 0.3 s to import
 
     results = read(path)
     known = {name: histories for name, histories in results.items() if name in EXPERIMENTS}

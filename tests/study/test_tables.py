@@ -9,9 +9,10 @@ import pytest
 from helpers import ROOT
 
 import main
-from training import checkpoint, cli, results
+from study import tables as results
+from study.experiments import ALL, EXPERIMENTS, JUDGED, SETTINGS, Setting
+from training import checkpoint, cli
 from training.config import RECIPES
-from training.experiments import ALL, EXPERIMENTS, JUDGED, SETTINGS, Setting
 
 
 def between(path, what):

@@ -1,0 +1,1 @@
+"""Numbers in, a matplotlib Figure out; knows nothing of runs."""

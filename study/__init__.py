@@ -1,0 +1,1 @@
+"""Many runs: is a difference more than noise?"""
