@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from files import CheckpointError
-from study.intervals import mean_and_deviation, verdict
+from study.intervals import verdict
 from training import checkpoint, distributed
 from training.checkpoint import PLOTS, RUNS
 from training.config import Config
 from training.program import tell
-from training.report import evaluated
+from training.report import evaluated, mean_and_deviation
 
 History = list[dict]
 NAME_BYTES = 120  # of a picture's name: no file system refuses so few

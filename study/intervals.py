@@ -1,15 +1,9 @@
-"""How sure a result is: deviations, and intervals for a difference and for an accuracy."""
+"""How sure a difference is: paired intervals, a verdict, and how many seeds it takes."""
 
 import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-
-
-def mean_and_deviation(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation of the seeds as text; one seed has no deviation."""
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
@@ -66,12 +60,3 @@ def seeds_needed(deviation: float, difference: float, power: float = 0.8) -> int
         if seen >= power:
             break
     return seeds
-
-
-def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of an accuracy (a fraction) that was measured on so many images."""
-    from scipy import stats  # here, because it takes half a second to import
-
-    test = stats.binomtest(round(accuracy * images), images)
-    low, high = test.proportion_ci(0.95, method="wilson")
-    return float(low), float(high)

@@ -22,10 +22,11 @@ from study.experiments import (
     SETTINGS,
     Setting,
 )
-from study.intervals import differences, mean_and_deviation, seeds_needed, verdict
+from study.intervals import differences, seeds_needed, verdict
 from training import checkpoint
 from training.checkpoint import METRICS
 from training.cli import RESULTS, parse
+from training.report import mean_and_deviation
 
 History = list[dict]
 Results = dict[str, dict[int, History]]

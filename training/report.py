@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from dataset import MNIST
 from handwriting.mix import unseen
-from study.intervals import accuracy_interval, mean_and_deviation
 from training import distributed
 from training.checkpoint import FILES, PLOTS, RUNS, load, network, write_table
 from training.config import Config, title
@@ -210,3 +209,18 @@ def tell_evaluation(path: Path, saved: dict, tested: Tally, test_set: MNIST) -> 
         f"{path}: test accuracy {100 * tested.accuracy:.2f} % (95 % interval {100 * low:.2f} to "
         f"{100 * high:.2f} %, {number:,} images), loss {tested.loss:.4f}"
     )
+
+
+def mean_and_deviation(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation of the seeds as text; one seed has no deviation."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy (a fraction) that was measured on so many images."""
+    from scipy import stats  # here, because it takes half a second to import
+
+    test = stats.binomtest(round(accuracy * images), images)
+    low, high = test.proportion_ci(0.95, method="wilson")
+    return float(low), float(high)

@@ -6,6 +6,7 @@ from scipy import stats
 
 from study import intervals
 from study.intervals import seeds_needed
+from training.report import accuracy_interval
 
 
 def test_interval_is_students():
@@ -55,7 +56,7 @@ def test_an_accuracys_interval_is_wilsons(right, number):
     middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
     half = z / (1 + z**2 / number)
     half *= (share * (1 - share) / number + z**2 / (4 * number**2)) ** 0.5
-    low, high = intervals.accuracy_interval(share, number)
+    low, high = accuracy_interval(share, number)
     assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-6)
 
 
