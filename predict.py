@@ -146,7 +146,8 @@ def as_json(record: dict) -> dict:
 
 def draw_figure(records: Sequence[dict]) -> None:
     """Write the figure of all pictures that could be opened, whole or not at all."""
-    from figures import run as plotting  # late: matplotlib takes 0.3 s
+    from figures import page as pages  # late: matplotlib takes 0.3 s
+    from figures import style
 
     panels = []
     for record in records:
@@ -156,9 +157,9 @@ def draw_figure(records: Sequence[dict]) -> None:
         answer = answer_in_words(record).strip().replace("\n", " / ")
         text = f"{printable(Path(record['file']).name)[-28:]}: {answer}"
         seen = (digits[0].seen, digits[0].probabilities) if len(digits) == 1 else ()
-        panels.append(plotting.Prediction(text, np.asarray(record["page"]), marks, *seen))
+        panels.append(pages.Prediction(text, np.asarray(record["page"]), marks, *seen))
     try:
-        plotting.predictions(FIGURE, panels)
+        style.save(pages.predictions(panels), FIGURE)
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"{FIGURE}: {why}; make it writable, then try again") from None

@@ -280,6 +280,7 @@ def write(found: Results, plan: Plan, options: argparse.Namespace) -> None:
 def draw_hardest(plan: Plan) -> None:
     """Draw the test images that every network of `best` reads wrong; OSError."""
     from figures import study as charts  # here, because matplotlib takes 0.3 s to import
+    from figures import style
 
     test_set = plan.data["best"].test_set
     answers = []
@@ -289,7 +290,7 @@ def draw_hardest(plan: Plan) -> None:
         answers.append(logits.argmax(1).cpu())
     images, labels = test_set.data.cpu(), test_set.targets.cpu()
     picture = results.ROOT / "plots" / "hardest.png"
-    charts.hardest(picture, images, labels, torch.stack(answers))
+    style.save(charts.hardest(images, labels, torch.stack(answers)), picture)
 
 
 def exported(only: Sequence[str]) -> str:

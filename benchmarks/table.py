@@ -155,8 +155,9 @@ def ways(results):
 def write_documents(results, root=ROOT):
     """Write the table, the README's sentence and the picture into the project's documents."""
     from figures import study as charts  # here, because a process that measures must be small
+    from figures import style
     from study.tables import include
 
-    charts.speed(root / "plots" / "speed.png", ways(results))
+    style.save(charts.speed(ways(results)), root / "plots" / "speed.png")
     include(root / "docs" / "speed.md", "speed", table(results))
     include(root / "README.md", "speed", sentence(results))

@@ -1,54 +1,18 @@
-"""The pictures of one run: data in, a PNG file out.
+"""The figures of one run.
 
-Each picture has two functions: `curves_figure` builds the figure, `curves` writes it to a file.
-They use matplotlib's `Figure` and not pyplot, which keeps each figure and may open a window.
 `title` is a pair everywhere: the heading, and a line of options for the small print.
 """
 
-import io
 import math
-import os
-import sys
-import textwrap
-import warnings
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from files import write_whole
-
-
-@contextmanager
-def no_backend() -> Generator[None]:
-    """Import matplotlib in this context: then MPLBACKEND may name a backend that does not exist.
-
-    A backend that does exist stays chosen: a notebook shows its own figures with it.
-    """
-    first = "matplotlib" not in sys.modules
-    backend = os.environ.pop("MPLBACKEND", None)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # matplotlib uses deprecated parts of other libraries
-            yield
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-    if first and backend:
-        with suppress(ValueError):  # there is no such backend, and no figure here needs one
-            matplotlib.rcParams["backend"] = backend
-
-
-with no_backend():
-    import matplotlib
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.patches import Rectangle
-    from matplotlib.ticker import MaxNLocator
+from figures.style import own_settings, small_print, titled
 
 # A row for each epoch: its metrics, and perhaps "points", a list of [position, loss, accuracy] of
 # the training images: the position in epochs, the means over the images since the last point.
@@ -62,49 +26,6 @@ METRICS = {  # the label of its axis, and the factor from the history to what is
     "accuracy": ("accuracy (%)", 100),
 }
 RUNNING_AVERAGES = "training values are running averages during the epoch"
-MAX_PICTURES = 40  # in one figure of predictions
-SURELY = 0.9  # answers with less than this probability are drawn as doubtful
-
-
-@contextmanager
-def own_settings() -> Generator[None]:
-    """Draw with matplotlib's own settings, whatever a person's matplotlibrc says; a decorator.
-
-    Somebody's `text.usetex: True` would need LaTeX, and the picture would not be the same.
-    """
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        # A file's name may have letters that the font lacks; they are drawn as boxes.
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        warnings.simplefilter("ignore", DeprecationWarning)  # of libraries that matplotlib uses
-        matplotlib.rcdefaults()
-        yield
-
-
-@own_settings()
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as a PNG file, whole or not at all. Errors: OSError."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, facecolor="white")
-    write_whole(path, buffer.getvalue())
-
-
-def literal(text: str) -> str:
-    """A text that matplotlib draws as it is: "$", as in the name of a file, starts no formula."""
-    return text.replace("$", r"\$")  # parse_math=False would be ignored where lines are wrapped
-
-
-def titled(heading: str, width: float, height: float) -> Figure:
-    """An empty figure with a heading; width and height are in inches."""
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(width, height), layout=layout)
-    figure.suptitle(literal(heading), fontsize=13, fontweight="bold", wrap=True)
-    return figure
-
-
-def small_print(figure: Figure, *lines: str) -> None:
-    """Write lines in small grey letters at the foot of a figure; empty lines are left out."""
-    text = "\n".join(line for line in lines if line)
-    figure.supxlabel(literal(text), fontsize=8.5, color="0.35", wrap=True)
 
 
 def by_epoch(histories: Sequence[History], column: str, scale: float) -> np.ndarray:
@@ -174,15 +95,8 @@ def logarithmic_if_wide(axes: Axes, lowest: float, highest: float) -> bool:
     return wide
 
 
-def curves(
-    path: str | Path, title: Title, histories: Sequence[History], evaluated: str = "test"
-) -> None:
-    """Draw loss and accuracy over the epochs into a PNG file; see `curves_figure`."""
-    save(curves_figure(title, histories, evaluated), path)
-
-
 @own_settings()
-def curves_figure(title: Title, histories: Sequence[History], evaluated: str) -> Figure:
+def curves(title: Title, histories: Sequence[History], evaluated: str = "test") -> Figure:
     """Loss and accuracy over the epochs of one run, or of several: their mean and range.
 
     `evaluated` is the name of the images that the network was tested on: "test" or "validation".
@@ -277,17 +191,8 @@ def _write_ends(axes: Axes, epoch: int, ends: list[tuple[float, str]], metric: s
         )
 
 
-def confusion(
-    path: str | Path, title: Title, logits: torch.Tensor, labels: torch.Tensor, note: str = ""
-) -> None:
-    """Draw how often each digit got each answer into a PNG file; see `confusion_figure`."""
-    save(confusion_figure(title, logits, labels, note), path)
-
-
 @own_settings()
-def confusion_figure(
-    title: Title, logits: torch.Tensor, labels: torch.Tensor, note: str = ""
-) -> Figure:
+def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: str = "") -> Figure:
     """How often each digit got each answer; only mistakes are coloured.
 
     `logits` are float, N x 10, and `labels` int64, N; `note` is added to the small print.
@@ -327,20 +232,8 @@ def confusion_figure(
     return figure
 
 
-def mistakes(
-    path: str | Path,
-    title: Title,
-    images: torch.Tensor,
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    note: str = "",
-) -> None:
-    """Draw the most confident mistakes into a PNG file; see `mistakes_figure`."""
-    save(mistakes_figure(title, images, logits, labels, note), path)
-
-
 @own_settings()
-def mistakes_figure(
+def mistakes(
     title: Title,
     images: torch.Tensor,
     logits: torch.Tensor,
@@ -389,13 +282,8 @@ def images_with_texts(
     axes.set_axis_off()
 
 
-def sheet(path: str | Path, images: torch.Tensor, columns: int = 25) -> None:
-    """Draw a sheet of images into a PNG file; see `sheet_figure`."""
-    save(sheet_figure(images, columns), path)
-
-
 @own_settings()
-def sheet_figure(images: torch.Tensor, columns: int) -> Figure:
+def sheet(images: torch.Tensor, columns: int = 25) -> Figure:
     """Images (uint8, N x 28 x 28) in full rows, as one picture of dark digits on white.
 
     Images that would not fill a last row are left out.
@@ -408,103 +296,3 @@ def sheet_figure(images: torch.Tensor, columns: int) -> Figure:
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()
     return figure
-
-
-class Prediction(NamedTuple):
-    """A picture and what was read of it."""
-
-    text: str
-    picture: np.ndarray  # H x W x 3
-    # Of each shape: top, left, bottom and right as shares of the longer side; the answer; how sure.
-    marks: Sequence[tuple[np.ndarray, str, float]] = ()
-    seen: np.ndarray | None = None  # 28 x 28: what the network sees of a shape that is alone
-    probabilities: np.ndarray | None = None  # its 10
-
-
-def predictions(path: str | Path, rows: Sequence[Prediction]) -> None:
-    """Draw pictures and their answers into a PNG file; see `predictions_figure`."""
-    save(predictions_figure(rows), path)
-
-
-@own_settings()
-def predictions_figure(rows: Sequence[Prediction]) -> Figure:
-    """Each picture with a box around each shape, coloured by how sure the network is of it.
-
-    Beside a shape that is alone are the 28 x 28 that the network sees, and the probabilities.
-    Pictures with more shapes are drawn larger, with the answer at each box. Only the first 40
-    pictures are drawn, and the figure says so.
-    """
-    shown = rows[:MAX_PICTURES]
-    pages = any(len(row.marks) > 1 for row in shown)
-    across = 1 if pages else min(4, -(-len(shown) // 4))  # rounded up
-    down = -(-len(shown) // across)
-    unit = 2.4 if pages else 1  # inches
-    width, height = 3.6, 1.25 if pages else 1.5  # of one row of the figure, in units
-    bottom, top = -height * (down - 1) - 0.15, 1.7 if len(rows) > MAX_PICTURES else 1.5
-    figure = Figure(figsize=(unit * width * across, unit * (top - bottom)))
-    axes = figure.add_axes((0, 0, 1, 1))  # one for all: one for each part would take seconds
-    for column in range(across):
-        for place, head in (
-            (0.5, "your picture"),
-            (1.6, "the network sees"),
-            (2.7, "probabilities"),
-        ):
-            if not pages:
-                axes.text(width * column + place, 1.38, head, size=7, color="0.45", ha="center")
-    if pages:
-        key = f"green: at least {SURELY:.0%} sure; orange: less sure; red: no digit, or unreadable"
-        axes.text(0, 1.38, key.replace("%", " %"), size=9, color="0.45")
-    for index, row in enumerate(shown):
-        x, y = width * (index // down), -height * (index % down)
-        _prediction(axes, x, y, row)
-        if row.seen is not None and row.probabilities is not None:
-            box = (x + 1.1, x + 2.1, y, y + 1)
-            axes.imshow(
-                row.seen, cmap="gray", vmin=0, vmax=255, extent=box, interpolation="nearest"
-            )
-            _bars(axes, x + 2.2, y, row.probabilities)
-    if len(rows) > MAX_PICTURES:
-        axes.text(0, 1.55, f"the first {MAX_PICTURES} of {len(rows)} pictures", size=9)
-    axes.set(xlim=(-0.1, width * across - 0.1), ylim=(bottom, top), aspect="equal")
-    axes.set_axis_off()
-    return figure
-
-
-def _prediction(axes: Axes, x: float, y: float, row: Prediction) -> None:
-    """A picture whose lower left corner is (x, y), its marks, and the text above it.
-
-    It lies within 1 x 1, or within 3.4 x 1 where it has more than one shape.
-    """
-    text = row.text.replace(" %", "\N{NO-BREAK SPACE}%")
-    alone = len(row.marks) < 2
-    lines = textwrap.fill(text, 56 if alone else 100, max_lines=2, placeholder=" ...")
-    axes.text(x, y + 1.05, literal(lines), size=7.5 if alone else 9, linespacing=1.1)
-    height, width = row.picture.shape[:2]
-    longest = max(height, width)
-    scale = 1 / longest if alone else min(1 / height, 3.4 / width)
-    axes.imshow(row.picture, extent=(x, x + scale * width, y, y + scale * height))
-    for box, answer, probability in row.marks:
-        top, left, bottom, right = scale * longest * box
-        color = _color(answer, probability)
-        low, high = y + scale * height - bottom, y + scale * height - top
-        axes.add_patch(Rectangle((x + left, low), right - left, high - low, fill=False, ec=color))
-        if not alone:
-            axes.text(x + left, high + 0.01, answer, size=9, color=color, weight="bold")
-
-
-def _color(answer: str, probability: float) -> str:
-    if answer == "?":
-        return "tab:red"
-    return "tab:green" if probability >= SURELY else "tab:orange"
-
-
-def _bars(axes: Axes, x: float, y: float, probabilities: np.ndarray) -> None:
-    """Ten bars on a line of length 1 from (x, y + 0.12), and the digits below the line."""
-    best = int(np.argmax(probabilities))
-    middles = x + 0.05 + 0.1 * np.arange(10)
-    colors = ["tab:blue" if digit == best else "tab:gray" for digit in range(10)]
-    axes.plot([x, x + 1], [y + 0.12, y + 0.12], color="0.8", linewidth=0.5)
-    axes.bar(middles, 0.85 * probabilities, 0.07, y + 0.12, color=colors)
-    for digit, middle in enumerate(middles):
-        weight = "bold" if digit == best else None
-        axes.text(middle, y, str(digit), size=6.5, ha="center", weight=weight)

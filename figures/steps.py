@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from digits import synthetic
-from figures import study as charts
-from figures.study import Step
+from figures import page as pages
+from figures import style
+from figures.page import Step
 from handwriting import photo, picture, reading
 
 LINES = ("2 718", "314 A", "90 52")  # digits without a space between them may touch
@@ -87,4 +88,4 @@ def as_bytes(ink: np.ndarray) -> np.ndarray:
 
 def draw(path: str | Path, network: nn.Module) -> None:
     """Draw the steps into a PNG file; OSError."""
-    charts.steps(path, steps(network, page()))
+    style.save(pages.steps(steps(network, page())), path)

@@ -1,40 +1,31 @@
-"""The pictures of many runs: their results in, a PNG file out.
+"""The figures of many runs.
 
 `results` is {experiment: {seed: history}} everywhere; an experiment has at least one seed.
-Each picture has two functions: `errors_figure` builds the figure, `errors` writes it to a file.
 """
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-# matplotlib comes through plotting, which imports it in an environment that suits it.
 from figures.run import (
     BLUE,
     METRICS,
     RED,
     RUNNING_AVERAGES,
-    Axes,
     Color,
-    Figure,
     History,
-    Rectangle,
     by_epoch,
     frame,
     images_with_texts,
-    literal,
     logarithmic_if_wide,
-    matplotlib,
     mean_and_range,
-    own_settings,
-    save,
-    small_print,
-    titled,
 )
+from figures.style import literal, own_settings, small_print, titled
 from study.intervals import interval
 
 Results = Mapping[str, Mapping[int, History]]
@@ -46,17 +37,8 @@ COLORS = (BLUE, RED, "#228833", "#ee7733", "#aa3377", "#33bbee", "#bbaa00", "#77
 COMPARED = {"lenet5": ("LeNet-5", BLUE), "mlp": ("MLP", RED)}  # experiment: label and color
 
 
-def errors(
-    path: str | Path, heading: str, results: Results, published: Mapping[str, Published | None]
-) -> None:
-    """Draw the test error of every experiment into a PNG file; see `errors_figure`."""
-    save(errors_figure(heading, results, published), path)
-
-
 @own_settings()
-def errors_figure(
-    heading: str, results: Results, published: Mapping[str, Published | None]
-) -> Figure:
+def errors(heading: str, results: Results, published: Mapping[str, Published | None]) -> Figure:
     """The test error of every experiment: each seed, their mean and standard deviation.
 
     `published` has the single published run of an experiment, or None.
@@ -128,13 +110,8 @@ def _logarithmic(axes: Axes, lowest: float, highest: float) -> None:
     axes.minorticks_off()
 
 
-def models(path: str | Path, heading: str, results: Results) -> None:
-    """Draw LeNet-5 and the MLP epoch by epoch into a PNG file; see `models_figure`."""
-    save(models_figure(heading, results), path)
-
-
 @own_settings()
-def models_figure(heading: str, results: Results) -> Figure:
+def models(heading: str, results: Results) -> Figure:
     """Loss and accuracy of the experiments lenet5 and mlp over the epochs: means of the seeds.
 
     An experiment that is not in the results is left out.
@@ -172,17 +149,8 @@ def models_figure(heading: str, results: Results) -> Figure:
     return figure
 
 
-def comparison(
-    path: str | Path, results: Results, evaluated: str = "test", notes: Sequence[str] = ()
-) -> None:
-    """Draw some experiments epoch by epoch into a PNG file; see `comparison_figure`."""
-    save(comparison_figure(results, evaluated, notes), path)
-
-
 @own_settings()
-def comparison_figure(
-    results: Results, evaluated: str = "test", notes: Sequence[str] = ()
-) -> Figure:
+def comparison(results: Results, evaluated: str = "test", notes: Sequence[str] = ()) -> Figure:
     """Loss and accuracy on the tested images over the epochs, a colour for each experiment.
 
     Several seeds are their mean and range. `evaluated` is the name of the images that the networks
@@ -216,15 +184,8 @@ def comparison_figure(
     return figure
 
 
-def regularization(
-    path: str | Path, points: Mapping[tuple[int, float, float], Sequence[float]]
-) -> None:
-    """Draw what dropout and weight decay do into a PNG file; see `regularization_figure`."""
-    save(regularization_figure(points), path)
-
-
 @own_settings()
-def regularization_figure(points: Mapping[tuple[int, float, float], Sequence[float]]) -> Figure:
+def regularization(points: Mapping[tuple[int, float, float], Sequence[float]]) -> Figure:
     """Validation error against dropout: a line for each weight decay, a panel for each length.
 
     `points` is {(epochs, dropout, weight decay): the error of each seed in percent}.
@@ -265,13 +226,8 @@ def regularization_figure(points: Mapping[tuple[int, float, float], Sequence[flo
     return figure
 
 
-def time_and_error(path: str | Path, points: Mapping[str, Point]) -> None:
-    """Draw time against error into a PNG file; see `time_and_error_figure`."""
-    save(time_and_error_figure(points), path)
-
-
 @own_settings()
-def time_and_error_figure(points: Mapping[str, Point]) -> Figure:
+def pareto(points: Mapping[str, Point]) -> Figure:
     """The time of one run against its test error, both axes logarithmic.
 
     `points` is {what: (seconds, the error of each seed in percent, kind)}; the kind is "whole run"
@@ -333,15 +289,8 @@ def label_apart(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
         written.append(box)
 
 
-def hardest(
-    path: str | Path, images: torch.Tensor, labels: torch.Tensor, answers: torch.Tensor
-) -> None:
-    """Draw what every network reads wrong into a PNG file; see `hardest_figure`."""
-    save(hardest_figure(images, labels, answers), path)
-
-
 @own_settings()
-def hardest_figure(
+def hardest(
     images: torch.Tensor, labels: torch.Tensor, answers: torch.Tensor, columns: int = 8
 ) -> Figure:
     """The images that every network reads wrong, with their label and what the networks answer.
@@ -367,43 +316,8 @@ def hardest_figure(
     return figure
 
 
-class Step(NamedTuple):
-    """A picture on the way from a page to the answer."""
-
-    title: str
-    pixels: np.ndarray  # H x W or H x W x 3, uint8
-    boxes: Sequence[tuple[np.ndarray, str]] = ()  # top, left, bottom, right; the text above it
-
-
-def steps(path: str | Path, shown: Sequence[Step]) -> None:
-    """Draw the steps into a PNG file; see `steps_figure`."""
-    save(steps_figure(shown), path)
-
-
 @own_settings()
-def steps_figure(shown: Sequence[Step]) -> Figure:
-    """Pictures under their titles, three in a row."""
-    rows = -(-len(shown) // 3)
-    figure = Figure(figsize=(11, 3.1 * rows), layout="constrained")
-    for place, step in zip(figure.subplots(rows, 3, squeeze=False).flat, shown, strict=False):
-        place.imshow(step.pixels, cmap="gray", vmin=0, vmax=255)
-        place.set_title(step.title, fontsize=10, loc="left")
-        for (top, left, bottom, right), text in step.boxes:
-            size = right - left, bottom - top
-            place.add_patch(Rectangle((left, top), *size, fill=False, ec=BLUE))
-            place.text(left, top - 4, text, color=BLUE, fontsize=11, fontweight="bold")
-    for place in figure.axes:
-        place.set(xticks=[], yticks=[])
-    return figure
-
-
-def speed(path: str | Path, ways: Ways) -> None:
-    """Draw how long each way takes to its result into a PNG file; see `speed_figure`."""
-    save(speed_figure(ways), path)
-
-
-@own_settings()
-def speed_figure(ways: Ways) -> Figure:
+def speed(ways: Ways) -> Figure:
     """The whole time of each way of training a network: its repetitions, and their median as a bar.
 
     `ways` is {network: {way: seconds of each repetition}}; the first way of each is this project.

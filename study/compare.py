@@ -54,6 +54,7 @@ def compare(names: Sequence[str]) -> int:
     if distributed.rank() != 0:
         return 0
     from figures import study as charts  # here, because matplotlib takes 0.3 s to import
+    from figures import style
 
     groups = grouped(folder for name in names for folder in find(name))
     cautions = different_images(groups)
@@ -64,7 +65,7 @@ def compare(names: Sequence[str]) -> int:
     path = picture([group.name for group in groups])
     results = {group.name: group.histories for group in groups}
     sets = " or ".join(dict.fromkeys(evaluated(group.config) for group in groups))
-    charts.comparison(path, results, sets, cautions)
+    style.save(charts.comparison(results, sets, cautions), path)
     print(f"\n{path}")
     return 0
 

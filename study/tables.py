@@ -242,29 +242,30 @@ def lessons(results: Results, chosen: Mapping[int, Setting]) -> list[str]:
 
 def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
     """Make the tables and pictures of the committed file; OSError."""
-    from figures import steps
-    from figures import study as charts  # here, because matplotlib takes 0.3 s to import
+    from figures import steps, style  # here, because matplotlib takes 0.3 s to import
+    from figures import study as charts
 
     results = read(path)
     known = {name: histories for name, histories in results.items() if name in EXPERIMENTS}
     include(root / "docs" / "results.md", "results", all_tables(results))
     include(root / "README.md", "results", "\n".join(main_table(results, IN_README)))
     published = {name: one.published for name, one in EXPERIMENTS.items()}
-    charts.errors(root / "plots" / "comparison.png", "Test error on MNIST", known, published)
-    charts.models(root / "plots" / "models.png", "LeNet-5 and the MLP on MNIST", known)
+    plots = root / "plots"
+    style.save(charts.errors("Test error on MNIST", known, published), plots / "comparison.png")
+    style.save(charts.models("LeNet-5 and the MLP on MNIST", known), plots / "models.png")
     if study := study_tables(results):
         include(root / "docs" / "results.md", "study", study)
         points = {
             (one.epochs, one.dropout, one.decay): errors(results[one.judged]) for one in SETTINGS
         }
-        charts.regularization(root / "plots" / "regularization.png", points)
-    charts.time_and_error(root / "plots" / "pareto.png", times_and_errors(known))
+        style.save(charts.regularization(points), plots / "regularization.png")
+    style.save(charts.pareto(times_and_errors(known)), plots / "pareto.png")
     reader = checkpoint.network(checkpoint.load(ROOT / "pretrained" / "handwriting.pt"))
-    steps.draw(root / "plots" / "handwriting.png", reader)
+    steps.draw(plots / "handwriting.png", reader)
 
 
 def times_and_errors(known: Results, path: Path = ROOT / "benchmarks" / "results.json") -> dict:
-    """{what: (seconds of a run, errors, kind)}, as charts.time_and_error takes it.
+    """{what: (seconds of a run, errors, kind)}, as charts.pareto takes it.
 
     The benchmark measures whole runs on one thread, ours and other programs'. Where it does not
     have one of our experiments, the seconds are those of training and testing, of the fastest run;

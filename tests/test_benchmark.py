@@ -82,7 +82,7 @@ def test_the_documents_are_made_of_the_results():
 
 def test_the_picture_shows_every_repetition_of_the_results_and_their_median():
     ways = table.ways(made_up())
-    figure = charts.speed_figure(ways)
+    figure = charts.speed(ways)
     assert [axes.get_title() for axes in figure.axes] == ["LeNet-5", "MLP"]
     for axes, times in zip(figure.axes, ways.values(), strict=True):
         assert [label.get_text() for label in axes.get_yticklabels()] == list(times)

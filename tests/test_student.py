@@ -31,7 +31,7 @@ from helpers import same
 import main
 import predict
 from training import checkpoint
-from figures import run as plotting
+from figures import run as plotting, style
 
 COMMON = ["--data-dir", sys.argv[1], "--device", "cpu", "--epochs", "3", *sys.argv[2:]]
 train, calls = main.train, []
@@ -44,9 +44,8 @@ def stopping(*arguments):
     return train(*arguments)
 
 
-drawing = {name: getattr(plotting, name) for name in ("curves", "confusion", "mistakes")}
-for name in drawing:  # pictures take a second; those of the last run are drawn
-    setattr(plotting, name, lambda *arguments, **named: None)
+save = style.save
+style.save = lambda *arguments: None  # the pictures of the last run are written
 assert main.main([*COMMON, "--name", "straight"]) == 0
 main.train = stopping
 assert main.main([*COMMON, "--name", "stopped"]) == 130
@@ -55,8 +54,7 @@ assert checkpoint.load("runs/stopped")["epoch"] == 1
 assert main.main([*COMMON, "--name", "stopped", "--resume"]) == 0
 one, other = (checkpoint.load(f"runs/{name}") for name in ("straight", "stopped"))
 assert same(one, other), "resumed to other numbers"
-for name, function in drawing.items():
-    setattr(plotting, name, function)
+style.save = save
 assert main.main([*COMMON, "--name", "straight"]) == 0  # once more
 assert len(list(Path("plots").glob("straight_*.png"))) == 3
 assert predict.main(["seven.png", "--checkpoint", "runs/straight"]) == 0

@@ -103,15 +103,17 @@ class Report:
 def draw(runs: list[Run], test_set: MNIST) -> list[Path]:
     """Draw the curves of all runs, and confusion and mistakes of the first; gives the files."""
     from figures import run as plotting  # here, because matplotlib takes 0.3 s to import
+    from figures import style
 
     config, history, logits = runs[0]
     heading = title(config, seeds=len(runs))
     pictures = [PLOTS / f"{stem(runs)}_{what}.png" for what in ("curves", "confusion", "mistakes")]
     images, labels = test_set.data.cpu(), test_set.targets.cpu()
     note = f"of seed {config.seed}, one of {len(runs)} seeds" if len(runs) > 1 else ""
-    plotting.curves(pictures[0], heading, [run.history for run in runs], evaluated(config))
-    plotting.confusion(pictures[1], heading, logits.cpu(), labels, note=note)
-    plotting.mistakes(pictures[2], heading, images, logits.cpu(), labels, note=note)
+    histories = [run.history for run in runs]
+    style.save(plotting.curves(heading, histories, evaluated(config)), pictures[0])
+    style.save(plotting.confusion(heading, logits.cpu(), labels, note=note), pictures[1])
+    style.save(plotting.mistakes(heading, images, logits.cpu(), labels, note=note), pictures[2])
     return pictures
 
 
@@ -194,14 +196,15 @@ def tell_what_is_safe(run: Run | None) -> None:
 def tell_evaluation(path: Path, saved: dict, tested: Tally, test_set: MNIST) -> None:
     """Print a checkpoint's loss and accuracy on the test set; draw its confusion and mistakes."""
     from figures import run as plotting  # here, because matplotlib takes 0.3 s to import
+    from figures import style
 
     config, number = saved["config"], len(test_set)
     name = config.name or path.stem
     heading = (title(config)[0], f"{path}, tested on the {number:,} images of {test_set.path}")
     pictures = [PLOTS / f"{name}_evaluated_{what}.png" for what in ("confusion", "mistakes")]
     images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), tested.logits.cpu()
-    plotting.confusion(pictures[0], heading, logits, labels)
-    plotting.mistakes(pictures[1], heading, images, logits, labels)
+    style.save(plotting.confusion(heading, logits, labels), pictures[0])
+    style.save(plotting.mistakes(heading, images, logits, labels), pictures[1])
     for picture in pictures:
         print(picture)
     low, high = accuracy_interval(tested.accuracy, number)

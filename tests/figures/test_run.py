@@ -16,7 +16,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
+from figures import page as pages
 from figures import run as plotting
+from figures import style
 
 # Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
 pytestmark = pytest.mark.filterwarnings(
@@ -94,7 +96,7 @@ def answers(wrong_by=()):
 
 def test_curves_draw_each_metric_of_the_history():
     run = history(5)
-    loss, accuracy = plotting.curves_figure(TITLE, [run], "test").axes
+    loss, accuracy = plotting.curves(TITLE, [run], "test").axes
     for axes, metric, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         for line, part in zip(axes.lines, ("train", "test"), strict=True):
             expected = [(row["epoch"], scale * row[f"{part}_{metric}"]) for row in run]
@@ -103,19 +105,19 @@ def test_curves_draw_each_metric_of_the_history():
 
 @pytest.mark.parametrize("evaluated", ["test", "validation"])
 def test_the_legend_names_the_images_that_were_tested(evaluated):
-    figure = plotting.curves_figure(TITLE, [history(2)], evaluated)
+    figure = plotting.curves(TITLE, [history(2)], evaluated)
     assert legend(figure.axes[0]) == ["training", evaluated]
 
 
 def test_one_epoch_has_one_tick_in_the_middle():
-    for axes in plotting.curves_figure(TITLE, [history(1)], "test").axes:
+    for axes in plotting.curves(TITLE, [history(1)], "test").axes:
         assert axes.get_xticks().tolist() == [1]
         assert axes.get_xlim() == (0.5, 1.5)
 
 
 @pytest.mark.parametrize("epochs", [2, 3, 5, 12, 60, 1000])
 def test_every_tick_is_an_epoch_of_the_run(epochs):
-    for axes in plotting.curves_figure(TITLE, [history(epochs)], "test").axes:
+    for axes in plotting.curves(TITLE, [history(epochs)], "test").axes:
         ticks = axes.get_xticks()
         assert 2 <= len(ticks) <= 12 and (ticks == ticks.round()).all()
         assert ticks.min() >= 1 and ticks.max() <= epochs
@@ -123,7 +125,7 @@ def test_every_tick_is_an_epoch_of_the_run(epochs):
 
 def test_several_seeds_have_their_mean_and_range_and_the_picture_says_so():
     runs = [history(5, first_loss=loss) for loss in (0.2, 0.3, 0.7)]
-    figure = plotting.curves_figure(TITLE, runs, "test")
+    figure = plotting.curves(TITLE, runs, "test")
     loss = figure.axes[0]
     assert points(loss.lines[0])[0].tolist() == pytest.approx([1, 0.4])
     band = np.asarray(loss.collections[0].get_paths()[0].vertices)
@@ -133,14 +135,14 @@ def test_several_seeds_have_their_mean_and_range_and_the_picture_says_so():
 
 
 def test_one_seed_has_no_band_and_no_word_of_one():
-    figure = plotting.curves_figure(TITLE, [history(5)], "test")
+    figure = plotting.curves(TITLE, [history(5)], "test")
     assert not figure.axes[0].collections
     assert "seeds" not in figure.get_supxlabel() and "band" not in figure.get_supxlabel()
 
 
 def test_a_seed_that_was_stopped_early_counts_only_where_it_has_epochs():
     runs = [history(5, first_loss=0.2), history(2, first_loss=0.4)]
-    figure = plotting.curves_figure(TITLE, runs, "test")
+    figure = plotting.curves(TITLE, runs, "test")
     drawn = points(figure.axes[0].lines[0])
     assert drawn[0].tolist() == pytest.approx([1, 0.3])
     assert drawn[4].tolist() == [5, runs[0][4]["train_loss"]]
@@ -150,9 +152,9 @@ def test_a_seed_that_was_stopped_early_counts_only_where_it_has_epochs():
 def test_a_huge_loss_does_not_hide_the_others():
     run = history(5)
     run[1]["train_loss"] = 4321.0
-    loss = plotting.curves_figure(TITLE, [run], "test").axes[0]
+    loss = plotting.curves(TITLE, [run], "test").axes[0]
     assert loss.get_yscale() == "log" and "logarithmic" in loss.get_ylabel()
-    usual = plotting.curves_figure(TITLE, [history(60)], "test").axes[0]
+    usual = plotting.curves(TITLE, [history(60)], "test").axes[0]
     assert usual.get_yscale() == "linear"
 
 
@@ -174,7 +176,7 @@ def with_points(rows, first_loss=2.3, each=50):
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_points_are_a_thin_line_behind_the_dots_and_the_axis_begins_at_0(epochs):
     run = with_points(history(epochs))
-    figure = plotting.curves_figure(TITLE, [run], "test")
+    figure = plotting.curves(TITLE, [run], "test")
     for axes, column, scale in zip(figure.axes, (1, 2), (1, 100), strict=True):
         train, test, thin = axes.lines
         every = np.array([point for row in run for point in row["points"]])
@@ -196,9 +198,9 @@ def in_view(axes):
 
 
 def test_one_epoch_with_points_has_ticks_within_it_and_more_epochs_have_none():
-    one = plotting.curves_figure(TITLE, [with_points(history(1))], "test").axes[0]
+    one = plotting.curves(TITLE, [with_points(history(1))], "test").axes[0]
     assert 3 <= len(in_view(one)) <= 6
-    five = plotting.curves_figure(TITLE, [with_points(history(5))], "test").axes[0]
+    five = plotting.curves(TITLE, [with_points(history(5))], "test").axes[0]
     assert in_view(five) == [0, 1, 2, 3, 4, 5]
 
 
@@ -206,7 +208,7 @@ def test_one_epoch_with_points_has_ticks_within_it_and_more_epochs_have_none():
 def test_the_first_points_do_not_press_the_others_onto_the_axis(epochs):
     run = with_points(history(epochs))
     late = [p for row in run for p in row["points"] if p[0] > epochs / 10]
-    loss, accuracy = plotting.curves_figure(TITLE, [run], "test").axes
+    loss, accuracy = plotting.curves(TITLE, [run], "test").axes
     for axes, column, scale in ((loss, 1, 1), (accuracy, 2, 100)):
         part = ("loss", "accuracy")[column - 1]
         values = [scale * row[f"{which}_{part}"] for row in run for which in ("train", "test")]
@@ -222,14 +224,14 @@ def test_the_first_points_do_not_press_the_others_onto_the_axis(epochs):
 def test_a_run_that_diverged_for_a_while_has_a_logarithmic_axis_that_holds_all_points():
     run = with_points(history(5), first_loss=1e6)
     run[0]["train_loss"] = 1e5
-    loss, accuracy = plotting.curves_figure(TITLE, [run], "test").axes
+    loss, accuracy = plotting.curves(TITLE, [run], "test").axes
     assert loss.get_yscale() == "log" and loss.get_ylim()[1] > 1e6
     assert accuracy.get_yscale() == "linear"
 
 
 def test_epochs_without_points_are_a_gap():
     run = history(2) + with_points(history(5))[2:]
-    thin = plotting.curves_figure(TITLE, [run], "test").axes[0].lines[2]
+    thin = plotting.curves(TITLE, [run], "test").axes[0].lines[2]
     drawn = points(thin)
     assert np.isnan(drawn[:2]).all() and not np.isnan(drawn[2:]).any()
     assert drawn[2, 0] == pytest.approx(2.02) and drawn[-1, 0] == 5
@@ -237,7 +239,7 @@ def test_epochs_without_points_are_a_gap():
 
 def test_several_seeds_have_no_points():
     runs = [with_points(history(5)), with_points(history(5))]
-    figure = plotting.curves_figure(TITLE, runs, "test")
+    figure = plotting.curves(TITLE, runs, "test")
     assert [len(axes.lines) for axes in figure.axes] == [2, 2]
     assert "thin line" not in figure.get_supxlabel() and figure.axes[0].get_xlim()[0] > 0
 
@@ -264,7 +266,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_last_values_are_readable(shape):
     """They overlap neither each other, nor the labels of the axes, nor the legend."""
-    figure = plotting.curves_figure(TITLE, SHAPES[shape], "test")
+    figure = plotting.curves(TITLE, SHAPES[shape], "test")
     for axes in figure.axes:
         values = axes.texts
         assert len(values) == 2
@@ -281,7 +283,7 @@ def test_the_last_values_are_readable(shape):
 
 
 def test_the_higher_of_two_values_stands_above_the_lower():
-    figure = plotting.curves_figure(TITLE, [history(5, gap=1e-4)], "test")
+    figure = plotting.curves(TITLE, [history(5, gap=1e-4)], "test")
     for axes in figure.axes:
         heights = {text.get_text(): text.xy[1] for text in axes.findobj(Annotation)}
         assert len(heights) == 2
@@ -297,7 +299,7 @@ def test_the_counts_are_those_of_bincount():
     labels = torch.randint(10, (3000,), generator=generator)
     logits = torch.randn(3000, 10, generator=generator)
     expected = torch.bincount(10 * labels + logits.argmax(1), minlength=100).view(10, 10)
-    axes = plotting.confusion_figure(TITLE, logits, labels).axes[0]
+    axes = plotting.confusion(TITLE, logits, labels).axes[0]
     drawn = torch.zeros(10, 10, dtype=torch.int64)
     for text in axes.texts:
         answer, label = text.get_position()
@@ -309,7 +311,7 @@ def test_the_counts_are_those_of_bincount():
 
 def test_right_answers_have_no_colour():
     logits, labels = answers([(3, 8, 5.0), (13, 8, 5.0)])
-    image = plotting.confusion_figure(TITLE, logits, labels).axes[0].images[0]
+    image = plotting.confusion(TITLE, logits, labels).axes[0].images[0]
     colored = {tuple(cell) for cell in np.argwhere(pixels(image) > 0).tolist()}
     assert colored == {(3, 8)}
 
@@ -319,7 +321,7 @@ def test_the_note_is_in_the_small_print(draw):
     logits, labels = answers([(3, 8, 5.0)])
     images = torch.zeros(40, 28, 28, dtype=torch.uint8)
     arguments = (logits, labels) if draw == "confusion" else (images, logits, labels)
-    figure_of = getattr(plotting, f"{draw}_figure")
+    figure_of = getattr(plotting, draw)
     plain = figure_of(TITLE, *arguments).get_supxlabel()
     noted = figure_of(TITLE, *arguments, note="seed 0, one of 5").get_supxlabel()
     assert TITLE[1] in plain and noted == f"{plain}\nseed 0, one of 5"
@@ -331,7 +333,7 @@ def test_the_note_is_in_the_small_print(draw):
 def test_the_most_confident_mistakes_come_first_with_label_and_answer():
     logits, labels = answers([(3, 8, 5.0), (17, 1, 9.0), (29, 4, 7.0)])
     images = torch.arange(40, dtype=torch.uint8).view(40, 1, 1).expand(40, 28, 28)
-    figure = plotting.mistakes_figure(TITLE, images, logits, labels)
+    figure = plotting.mistakes(TITLE, images, logits, labels)
     first_lines = [text.get_text().splitlines()[0] for text in figure.axes[0].texts]
     assert first_lines == ["label 7, answer 1", "label 9, answer 4", "label 3, answer 8"]
     canvas = pixels(figure.axes[0].images[0])
@@ -344,7 +346,7 @@ def test_the_text_fits_above_its_image():
     wrong = [(image, (image + 1) % 10, 20.0) for image in range(40)]  # "100.0 % sure": the longest
     logits, labels = answers(wrong)
     images = torch.zeros(40, 28, 28, dtype=torch.uint8)
-    figure = plotting.mistakes_figure(TITLE, images, logits, labels)
+    figure = plotting.mistakes(TITLE, images, logits, labels)
     axes = figure.axes[0]
     assert len(axes.texts) == 32
     for place, box in enumerate(boxes(figure, axes.texts)):
@@ -359,7 +361,7 @@ def test_the_text_fits_above_its_image():
 def test_without_mistakes_the_picture_says_so():
     logits, labels = answers()
     images = torch.zeros(40, 28, 28, dtype=torch.uint8)
-    figure = plotting.mistakes_figure(TITLE, images, logits, labels)
+    figure = plotting.mistakes(TITLE, images, logits, labels)
     assert not figure.axes[0].texts
     assert "no mistakes in 40 images" in figure.get_supxlabel()
 
@@ -369,7 +371,7 @@ def test_without_mistakes_the_picture_says_so():
 
 def test_a_sheet_holds_the_images_row_by_row_dark_on_white():
     images = torch.arange(8, dtype=torch.uint8).view(8, 1, 1).expand(8, 28, 28)
-    drawn = pixels(plotting.sheet_figure(images, columns=3).axes[0].images[0])
+    drawn = pixels(plotting.sheet(images, columns=3).axes[0].images[0])
     assert drawn.shape == (56, 84)
     assert (255 - drawn[::28, ::28]).tolist() == [[0, 1, 2], [3, 4, 5]]
 
@@ -384,18 +386,18 @@ def row(text="seven.png: 7 (99.8 %)", best=7):
     probabilities[best] = 0.82
     marks = [(np.array([0.2, 0.1, 0.8, 0.4]), str(best), 0.82)]
     picture = np.full((160, 80, 3), 200, np.uint8)
-    return plotting.Prediction(text, picture, marks, seen, probabilities)
+    return pages.Prediction(text, picture, marks, seen, probabilities)
 
 
 def page_of(*answers):
     """A picture, 100 pixels high and 300 wide, with a shape for each (answer, probability)."""
     boxes_ = [np.array([0.1, 0.2 * n, 0.3, 0.2 * n + 0.1]) for n in range(len(answers))]
     marks = [(box, *answer) for box, answer in zip(boxes_, answers, strict=True)]
-    return plotting.Prediction("page.png: 12?", np.full((100, 300, 3), 200, np.uint8), marks)
+    return pages.Prediction("page.png: 12?", np.full((100, 300, 3), 200, np.uint8), marks)
 
 
 def test_a_prediction_shows_picture_input_and_probabilities_under_their_heads():
-    figure = plotting.predictions_figure([row(best=4)])
+    figure = pages.predictions([row(best=4)])
     (axes,) = figure.axes
     picture, seen = axes.images
     assert pixels(picture).shape == (160, 80, 3) and pixels(seen).shape == (28, 28)
@@ -411,14 +413,14 @@ def test_a_prediction_shows_picture_input_and_probabilities_under_their_heads():
 
 
 def test_a_picture_without_a_digit_is_drawn_alone():
-    blank = plotting.Prediction("blank.png: no digit found", row().picture)
-    axes = plotting.predictions_figure([blank]).axes[0]
+    blank = pages.Prediction("blank.png: no digit found", row().picture)
+    axes = pages.predictions([blank]).axes[0]
     assert len(axes.images) == 1 and not axes.patches
 
 
 def test_a_box_lies_on_its_shape_in_the_color_of_how_sure_the_answer_is():
     page = page_of(("1", 0.99), ("2", 0.7), ("?", 0.95))
-    axes = plotting.predictions_figure([page]).axes[0]
+    axes = pages.predictions([page]).axes[0]
     left, right, low, high = axes.images[0].get_extent()
     width, height = right - left, high - low
     for number, (box, color, answer) in enumerate(
@@ -435,7 +437,7 @@ def test_a_box_lies_on_its_shape_in_the_color_of_how_sure_the_answer_is():
 @pytest.mark.parametrize("last", [row(), page_of(("1", 0.9), ("2", 0.9))], ids=["alone", "page"])
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_no_picture_is_cut_off(count, last):
-    axes = plotting.predictions_figure([page_of(("1", 0.9), ("2", 0.9))] * count + [last]).axes[0]
+    axes = pages.predictions([page_of(("1", 0.9), ("2", 0.9))] * count + [last]).axes[0]
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     for image in axes.images:
         x0, x1, y0, y1 = image.get_extent()
@@ -444,17 +446,17 @@ def test_no_picture_is_cut_off(count, last):
 
 
 def test_only_forty_pictures_are_drawn_and_the_figure_says_so():
-    figure = plotting.predictions_figure([row(f"{n}.png: 7") for n in range(45)])
+    figure = pages.predictions([row(f"{n}.png: 7") for n in range(45)])
     written = texts(figure)
     assert "the first 40 of 45 pictures" in written
     assert "39.png: 7" in written and "40.png: 7" not in written
-    assert "the first" not in " ".join(texts(plotting.predictions_figure([row()] * 40)))
+    assert "the first" not in " ".join(texts(pages.predictions([row()] * 40)))
 
 
 @pytest.mark.parametrize("count", [1, 5, 45])
 def test_the_texts_of_predictions_do_not_overlap(count):
     long = "a_picture_with_a_long_na.png: 7 (55.2 %) or 1 (41.1 %), the largest of 3 digits"
-    figure = plotting.predictions_figure([row(long)] * count)
+    figure = pages.predictions([row(long)] * count)
     found = boxes(figure, figure.axes[0].texts)
     for index, box in enumerate(found):
         assert not any(overlap(box, other) for other in found[index + 1 :])
@@ -465,7 +467,7 @@ def test_the_texts_of_predictions_do_not_overlap(count):
 
 
 def test_a_picture_is_written_whole_and_nothing_else_is(tmp_path):
-    plotting.curves(tmp_path / "plots" / "run.png", TITLE, [history(5)])
+    style.save(plotting.curves(TITLE, [history(5)]), tmp_path / "plots" / "run.png")
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["run.png"]
     with Image.open(tmp_path / "plots" / "run.png") as picture:
         assert picture.size == (1320, 576)
@@ -474,11 +476,13 @@ def test_a_picture_is_written_whole_and_nothing_else_is(tmp_path):
 def test_every_function_writes_its_picture(tmp_path):
     logits, labels = answers([(3, 8, 5.0)])
     images = torch.zeros(40, 28, 28, dtype=torch.uint8)
-    plotting.curves(tmp_path / "1.png", TITLE, [history(1)], "validation")
-    plotting.confusion(tmp_path / "2.png", TITLE, logits, labels, note="one seed of 5")
-    plotting.mistakes(tmp_path / "3.png", TITLE, images, logits, labels, note="one seed of 5")
-    plotting.predictions(tmp_path / "4.png", [row()])
-    plotting.sheet(tmp_path / "5.png", images)
+    style.save(plotting.curves(TITLE, [history(1)], "validation"), tmp_path / "1.png")
+    style.save(plotting.confusion(TITLE, logits, labels, note="one seed of 5"), tmp_path / "2.png")
+    style.save(
+        plotting.mistakes(TITLE, images, logits, labels, note="one seed of 5"), tmp_path / "3.png"
+    )
+    style.save(pages.predictions([row()]), tmp_path / "4.png")
+    style.save(plotting.sheet(images), tmp_path / "5.png")
     for number in range(1, 6):
         Image.open(tmp_path / f"{number}.png").verify()
 
@@ -486,20 +490,23 @@ def test_every_function_writes_its_picture(tmp_path):
 def test_a_picture_that_cannot_be_written_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
-        plotting.sheet(tmp_path / "file" / "sheet.png", torch.zeros(25, 28, 28, dtype=torch.uint8))
+        style.save(
+            plotting.sheet(torch.zeros(25, 28, 28, dtype=torch.uint8)),
+            tmp_path / "file" / "sheet.png",
+        )
 
 
 def test_odd_characters_in_names_are_drawn_as_they_are(tmp_path):
     odd = "数字 $\\frac$ 100 % _x^2_"
-    plotting.curves(tmp_path / "curves.png", (odd, odd), [history(5)])
-    plotting.predictions(tmp_path / "predictions.png", [row(odd)])
-    figure = plotting.curves_figure((odd, odd), [history(5)], "test")
+    style.save(plotting.curves((odd, odd), [history(5)]), tmp_path / "curves.png")
+    style.save(pages.predictions([row(odd)]), tmp_path / "predictions.png")
+    figure = plotting.curves((odd, odd), [history(5)], "test")
     assert figure.get_suptitle().replace(r"\$", "$") == odd
 
 
 def test_a_long_heading_stays_in_the_picture():
     heading = "LeNet-5 on generated digits (not MNIST) from another folder, tested on MNIST"
-    figure = plotting.confusion_figure((heading, ""), *answers())
+    figure = plotting.confusion((heading, ""), *answers())
     (box,) = boxes(figure, [text for text in figure.texts if text.get_text() == heading])
     assert box[0] >= 0 and box[2] <= figure.get_size_inches()[0] * figure.dpi
 
@@ -508,13 +515,14 @@ CHILD = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 before = dict(os.environ)
-from figures import study as charts, run as plotting
+from figures import study as charts, run as plotting, style
+import matplotlib
 row = {"train_loss": 0.1, "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": 0.9}
-plotting.curves("curves.png", ("数字 $", "种子"), [[row, row]], "test")
-charts.comparison("comparison.png", {"数字": {0: [row]}, "_a": {0: [row], 1: [row]}})
+style.save(plotting.curves(("数字 $", "种子"), [[row, row]], "test"), "curves.png")
+style.save(charts.comparison({"数字": {0: [row]}, "_a": {0: [row], 1: [row]}}), "comparison.png")
 assert dict(os.environ) == before
 assert "matplotlib.pyplot" not in sys.modules
-print("backend", plotting.matplotlib.rcParams._get("backend"))
+print("backend", matplotlib.rcParams._get("backend"))
 """
 
 
@@ -560,7 +568,7 @@ def test_a_backend_that_exists_stays_chosen_for_a_persons_own_figures(tmp_path):
 
 def test_a_persons_own_settings_are_theirs_again_afterwards(tmp_path):
     with matplotlib.rc_context({"font.size": 33}):
-        plotting.curves(tmp_path / "curves.png", TITLE, [history(5)])
+        style.save(plotting.curves(TITLE, [history(5)]), tmp_path / "curves.png")
         assert matplotlib.rcParams["font.size"] == 33
 
 
@@ -569,7 +577,7 @@ def test_fonts_need_no_network(monkeypatch, tmp_path):
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    plotting.curves(tmp_path / "curves.png", TITLE, [history(5)])
+    style.save(plotting.curves(TITLE, [history(5)]), tmp_path / "curves.png")
     for weight in ("normal", "bold"):
         font = Path(findfont(FontProperties(weight=weight)))
         assert font.is_relative_to(matplotlib.get_data_path())

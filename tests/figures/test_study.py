@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from figures import run as plotting
 from figures import study as charts
+from figures import style
 
 # Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
 pytestmark = pytest.mark.filterwarnings(
@@ -75,7 +75,7 @@ def in_view(axes):
 
 
 def test_every_seed_is_a_dot_and_every_mean_is_written():
-    axes = charts.errors_figure("MNIST", RESULTS, PUBLISHED).axes[0]
+    axes = charts.errors("MNIST", RESULTS, PUBLISHED).axes[0]
     expected = [(1.3, 0), (1.2, 0), (1.1, 0), (4.5, 1), (4.3, 1), (0.4, 2), (0.36, 2)]
     np.testing.assert_allclose(drawn(axes, "o"), expected)
     written = [text.get_text() for text in axes.texts]
@@ -85,12 +85,12 @@ def test_every_seed_is_a_dot_and_every_mean_is_written():
 
 
 def test_a_published_result_is_a_cross_in_its_row():
-    axes = charts.errors_figure("MNIST", RESULTS, PUBLISHED).axes[0]
+    axes = charts.errors("MNIST", RESULTS, PUBLISHED).axes[0]
     np.testing.assert_allclose(drawn(axes, "x"), [(1.22, 0)])
 
 
 def test_one_seed_has_no_deviation():
-    figure = charts.errors_figure("MNIST", {"lenet5": runs(0.988)}, PUBLISHED)
+    figure = charts.errors("MNIST", {"lenet5": runs(0.988)}, PUBLISHED)
     written = texts(figure)
     assert "1.20 %" in written and "lenet5, 1 seed" in written
 
@@ -113,15 +113,15 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_unusual_results_are_drawn_without_a_warning(name, tmp_path):
-    charts.errors(tmp_path / "comparison.png", "MNIST", UNUSUAL[name], PUBLISHED)
-    charts.models(tmp_path / "models.png", "MNIST", UNUSUAL[name])
+    style.save(charts.errors("MNIST", UNUSUAL[name], PUBLISHED), tmp_path / "comparison.png")
+    style.save(charts.models("MNIST", UNUSUAL[name]), tmp_path / "models.png")
     for path in tmp_path.iterdir():
         Image.open(path).verify()
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_the_axis_of_errors_has_at_least_two_ticks_and_holds_every_dot(name):
-    axes = charts.errors_figure("MNIST", UNUSUAL[name], PUBLISHED).axes[0]
+    axes = charts.errors("MNIST", UNUSUAL[name], PUBLISHED).axes[0]
     assert len(in_view(axes)) >= 2
     low, high = axes.get_xlim()
     assert all(low < x < high for x, _ in drawn(axes, "o") + drawn(axes, "x"))
@@ -130,7 +130,7 @@ def test_the_axis_of_errors_has_at_least_two_ticks_and_holds_every_dot(name):
 
 @pytest.mark.parametrize("error", [0.01, 0.25, 1.17, 7, 13, 42, 90])
 def test_an_error_of_any_size_has_ticks_around_it(error):
-    axes = charts.errors_figure("MNIST", {"lenet5": runs(1 - error / 100)}, {}).axes[0]
+    axes = charts.errors("MNIST", {"lenet5": runs(1 - error / 100)}, {}).axes[0]
     ticks = in_view(axes)
     assert ticks[0] <= 1.001 * error and error <= 1.001 * ticks[-1]
 
@@ -139,7 +139,7 @@ def test_an_error_of_any_size_has_ticks_around_it(error):
 
 
 def test_models_are_means_over_their_seeds():
-    loss, accuracy = charts.models_figure("MNIST", RESULTS).axes
+    loss, accuracy = charts.models("MNIST", RESULTS).axes
     ends = {line.get_label(): points(line)[-1, 1] for line in accuracy.lines}
     assert list(ends) == [
         "LeNet-5, training",
@@ -153,13 +153,13 @@ def test_models_are_means_over_their_seeds():
 
 
 def test_models_say_how_many_seeds_they_are_means_of():
-    small_print = charts.models_figure("MNIST", RESULTS).get_supxlabel()
+    small_print = charts.models("MNIST", RESULTS).get_supxlabel()
     assert "LeNet-5, 3 seeds; MLP, 2 seeds" in small_print
 
 
 def test_the_order_of_the_results_changes_neither_colours_nor_legend():
     def look(results):
-        figure = charts.models_figure("MNIST", results)
+        figure = charts.models("MNIST", results)
         legend = figure.axes[0].get_legend()
         assert legend is not None
         words = [text.get_text() for text in legend.get_texts()]
@@ -172,7 +172,7 @@ def test_the_order_of_the_results_changes_neither_colours_nor_legend():
 
 
 def test_a_comparison_has_one_colour_for_each_experiment_in_both_panels():
-    figure = charts.comparison_figure(RESULTS)
+    figure = charts.comparison(RESULTS)
     loss, accuracy = figure.axes
     assert [points(line)[-1, 1] for line in accuracy.lines] == pytest.approx([98.8, 95.6, 99.62])
     assert [len(points(line)) for line in loss.lines] == [5, 5, 60]
@@ -184,21 +184,21 @@ def test_a_comparison_has_one_colour_for_each_experiment_in_both_panels():
 
 
 def test_several_seeds_have_a_band_and_one_seed_has_none():
-    figure = charts.comparison_figure({"one": runs(0.98), "three": runs(0.95, 0.96, 0.98)})
+    figure = charts.comparison({"one": runs(0.98), "three": runs(0.95, 0.96, 0.98)})
     (band,) = figure.axes[1].collections
     heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
     assert heights.max() == pytest.approx(98) and "band" in figure.get_supxlabel()
-    assert charts.comparison_figure({"one": runs(0.98)}).get_supxlabel() == ""
+    assert charts.comparison({"one": runs(0.98)}).get_supxlabel() == ""
 
 
 def test_a_run_of_one_epoch_is_a_dot_beside_one_of_many():
-    figure = charts.comparison_figure({"fast": runs(0.98, epochs=1), "best": runs(0.99, epochs=60)})
+    figure = charts.comparison({"fast": runs(0.98, epochs=1), "best": runs(0.99, epochs=60)})
     assert [line.get_marker() for line in figure.axes[0].lines] == ["o", "None"]
 
 
 @pytest.mark.parametrize("evaluated", ["test", "validation"])
 def test_a_comparison_names_the_images_that_were_tested(evaluated):
-    figure = charts.comparison_figure(RESULTS, evaluated, ["of different images"])
+    figure = charts.comparison(RESULTS, evaluated, ["of different images"])
     labels = [axes.get_ylabel() for axes in figure.axes]
     assert labels == [f"{evaluated} cross-entropy loss", f"{evaluated} accuracy (%)"]
     assert "of different images" in figure.get_supxlabel()
@@ -207,14 +207,14 @@ def test_a_comparison_names_the_images_that_were_tested(evaluated):
 def test_forty_experiments_with_long_and_odd_names_are_in_the_legend(tmp_path):
     names = [f"_数字${number}" + "_long" * 20 for number in range(40)]
     results = {name: runs(0.9 + number / 1000) for number, name in enumerate(names)}
-    charts.comparison(tmp_path / "comparison.png", results)
+    style.save(charts.comparison(results), tmp_path / "comparison.png")
     Image.open(tmp_path / "comparison.png").verify()
-    figure = charts.comparison_figure(results)
+    figure = charts.comparison(results)
     legend = figure.legends[0]
     assert len(legend.get_texts()) == 40
     assert len({line.get_color() for line in figure.axes[0].lines}) == 40
     renderer = FigureCanvasAgg(figure).get_renderer()
-    with plotting.own_settings():  # as in `save`: the font lacks some letters
+    with style.own_settings():  # as in `save`: the font lacks some letters
         figure.draw(renderer)
         left, bottom, right, top = legend.get_window_extent(renderer).extents
     width, height = figure.get_size_inches() * figure.dpi
@@ -224,7 +224,7 @@ def test_forty_experiments_with_long_and_odd_names_are_in_the_legend(tmp_path):
 def test_a_run_that_diverged_does_not_hide_the_others():
     results = {"good": runs(0.98), "bad": runs(0.1)}
     results["bad"][0][1]["test_loss"] = 1e6
-    assert charts.comparison_figure(results).axes[0].get_yscale() == "log"
+    assert charts.comparison(results).axes[0].get_yscale() == "log"
 
 
 # ---- all of them
@@ -234,12 +234,12 @@ def test_pictures_are_the_same_bytes_under_every_hash_seed(tmp_path):
     child = """
 import sys
 sys.path[:0] = sys.argv[1:3]
-from figures import study as charts, run as plotting
-from test_charts import PUBLISHED, RESULTS
+from figures import study as charts, run as plotting, style
+from test_study import PUBLISHED, RESULTS
 print(*RESULTS.keys() & {"lenet5", "mlp"})
-charts.errors("comparison.png", "MNIST", RESULTS, PUBLISHED)
-charts.models("models.png", "MNIST", RESULTS)
-charts.comparison("comparison_of_runs.png", RESULTS)
+style.save(charts.errors("MNIST", RESULTS, PUBLISHED), "comparison.png")
+style.save(charts.models("MNIST", RESULTS), "models.png")
+style.save(charts.comparison(RESULTS), "comparison_of_runs.png")
 if "matplotlib.pyplot" in sys.modules:
     sys.exit("pyplot was imported")
 """
@@ -268,7 +268,7 @@ def test_the_map_has_a_panel_for_each_length_and_a_line_for_each_weight_decay():
         for dropout in (0, 0.5)
         for decay in (0.1, 0.3)
     }
-    panels = charts.regularization_figure(points).axes
+    panels = charts.regularization(points).axes
     assert [axes.get_title() for axes in panels] == ["5 epochs", "20 epochs"]
     for axes, epochs in zip(panels, (5, 20), strict=True):
         assert len(axes.containers) == 2
@@ -276,13 +276,13 @@ def test_the_map_has_a_panel_for_each_length_and_a_line_for_each_weight_decay():
             assert line.get_ydata().tolist() == pytest.approx([epochs, epochs + 0.5])
 
 
-def test_time_and_error_places_every_program():
+def test_pareto_places_every_program():
     points = {
         "ours": (2.0, [1.0, 3.0], "whole run"),
         "beside it": (2.1, [2.0], "training"),
         "theirs": (200.0, [4.0], "other program"),
     }
-    (axes,) = charts.time_and_error_figure(points).axes
+    (axes,) = charts.pareto(points).axes
     placed = {text.get_text(): text.xy for text in axes.texts}
     assert placed == {"ours": (2.0, 2.0), "beside it": (2.1, 2.0), "theirs": (200.0, 4.0)}
     one, other, _ = (text.get_window_extent() for text in axes.texts)
@@ -294,5 +294,5 @@ def test_the_hardest_images_are_those_that_every_network_reads_wrong():
     labels = torch.tensor([1, 2, 3, 4])
     answers = torch.tensor([[7, 2, 8, 9], [7, 3, 3, 9], [1, 2, 8, 0]])  # only the last one
     images = torch.zeros(4, 28, 28, dtype=torch.uint8)
-    (axes,) = charts.hardest_figure(images, labels, answers).axes
+    (axes,) = charts.hardest(images, labels, answers).axes
     assert [text.get_text() for text in axes.texts] == ["label 4\n9 (2), 0 (1)"]

@@ -20,6 +20,7 @@ from helpers import ROOT, ended, fork, same, write_data
 import main
 from dataset import MNIST
 from figures import run as plotting
+from figures import style
 from files import UserError
 from model import MODELS
 from training import checkpoint, cli, distributed
@@ -42,6 +43,7 @@ import torch.distributed as dist
 import main
 from digits import augment, cache
 from figures import run as plotting
+from figures import style
 
 rank, host, port = (os.environ[name] for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
 rank = int(rank)
@@ -70,8 +72,9 @@ def next_noise(images, kind):
 noted(cache, "read_tarball", lambda path: path.name)
 noted(augment, "augment", next_noise)
 plotting.curves = plotting.confusion = plotting.mistakes = lambda *arguments, **named: None
-noted(plotting, "curves", lambda path, *rest: str(path))
-noted(plotting, "confusion", lambda path, title, logits, labels: [len(logits), labels.tolist()])
+style.save = lambda *arguments: None
+noted(plotting, "curves", lambda title, *rest: title[0])
+noted(plotting, "confusion", lambda title, logits, labels: [len(logits), labels.tolist()])
 for number, arguments in enumerate(json.loads(sys.argv[1])):
     events, outputs = [], [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     arguments = [argument.replace("{rank}", str(rank)) for argument in arguments]
@@ -148,6 +151,7 @@ def one_process(folder, *arguments):
         patch.chdir(folder)
         for what in ("curves", "confusion", "mistakes"):
             patch.setattr(plotting, what, lambda *_, **__: None)
+        patch.setattr(style, "save", lambda *_: None)
         assert main.main([*arguments, "--device", "cpu", "--quiet"]) == 0
 
 

@@ -11,6 +11,7 @@ from helpers import same, write_data
 
 import main
 from figures import run as plotting
+from figures import style
 from training import checkpoint, source
 
 NAMED = "--model", "mlp", "--epochs", "3", "--name", "a"
@@ -27,6 +28,7 @@ def command(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for what in ("curves", "confusion", "mistakes"):
         monkeypatch.setattr(plotting, what, lambda *_, **__: None)
+    monkeypatch.setattr(style, "save", lambda *_: None)
     return lambda *options: main.main(["--data-dir", str(data), "--device", "cpu", *options])
 
 

@@ -24,6 +24,7 @@ import files as ground
 import main
 from dataset import MNIST
 from figures import run as plotting
+from figures import style
 from training import checkpoint, folder
 from training import data as loading
 from training.cli import parse
@@ -57,6 +58,7 @@ def command(data, tmp_path, monkeypatch):
     for what in ("confusion", "mistakes"):
         monkeypatch.setattr(plotting, what, lambda *_, **__: None)
     monkeypatch.setattr(plotting, "curves", note_epochs)
+    monkeypatch.setattr(style, "save", note)
 
     def command(*options):
         argv = ["main.py", "--data-dir", str(data), "--device", "cpu", *options]
@@ -66,8 +68,12 @@ def command(data, tmp_path, monkeypatch):
     return command
 
 
-def note_epochs(path, title, histories, evaluated):
-    ground.write_whole(path, str([len(history) for history in histories]).encode())
+def note_epochs(title, histories, evaluated):
+    return str([len(history) for history in histories])
+
+
+def note(figure, path):
+    ground.write_whole(path, str(figure).encode())
 
 
 def drawn(name="a"):
