@@ -8,9 +8,9 @@ The page is export.html with the weights in it; it needs no server and sends no 
 file takes images (N x 1 x 28 x 28, from 0, background, to 1, ink) and gives logits (N x 10).
 """
 
-from training import program as console
+from training import program
 
-console.before_imports(__name__)
+program.begin(__name__)
 
 import argparse
 import contextlib
@@ -19,8 +19,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
 from digits.idx import MEAN, STD
 from files import UserError, write_whole
 from handwriting.mix import SURE
@@ -28,13 +26,15 @@ from predict import RUNNER_UP, add_checkpoint, printable, weights_in_words
 from training import portable
 from training.checkpoint import load, network
 
+from torch import nn
+
 MARK = "lenet5-mnist export.py"  # in every file that this program writes
 TEMPLATE = Path(__file__).resolve().with_name("export.html")
 
 
 def read_command_line(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's options: `destination`, `checkpoint`, `overwrite`."""
-    parser = console.Parser(__doc__)
+    parser = program.Parser(__doc__)
     parser.add_argument(
         "destination", type=Path, help="the file to write: a page (.html), or ONNX (.onnx)"
     )
@@ -96,18 +96,11 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
+@program.guarded
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; gives its exit status."""
-
-    def program() -> int:
-        try:
-            return export(read_command_line(arguments))
-        except console.Interrupted as interrupted:
-            return interrupted.status  # there is nothing that could be continued
-
-    return console.guarded(program)
+    return export(read_command_line(arguments))
 
 
 if __name__ == "__main__":
-    console.after_imports()
-    console.end(main())
+    program.end(main())

@@ -8,30 +8,35 @@ of your own, write its class here and give it a line in MODELS: that is all.
 
 from collections.abc import Mapping
 
+from files import UserError
+
 import torch
 from torch import nn
 
-from files import UserError
-
 
 class LeNet5(nn.Module):
-    """LeNet-5 with ReLU and max-pooling; the comments give the shape after each line.
-
-    Pooling before ReLU is the same function as after it, on a quarter of the values.
-    """
+    """LeNet-5 with ReLU and max-pooling; pooling before ReLU is the same function for less work."""
 
     title = "LeNet-5"
 
     def __init__(self, dropout: float = 0.0):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.ReLU(),  # 6 x 12 x 12
-            nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.ReLU(),  # 16 x 4 x 4
+            nn.Conv2d(1, 6, 5),  # 6 x 24 x 24
+            nn.MaxPool2d(2),  # 6 x 12 x 12
+            nn.ReLU(),
+            nn.Conv2d(6, 16, 5),  # 16 x 8 x 8
+            nn.MaxPool2d(2),  # 16 x 4 x 4
+            nn.ReLU(),
             nn.Flatten(),  # 256
-            nn.Linear(256, 120), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(120, 84), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(256, 120),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(84, 10),
-        )  # fmt: skip
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(images)
@@ -46,9 +51,11 @@ class CustomMLP(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),  # 784
-            nn.Linear(784, hidden), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(784, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(hidden, 10),
-        )  # fmt: skip
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(images)
@@ -78,29 +85,16 @@ def build(name: str, options: Mapping[str, object]) -> nn.Module:
 
 def parameter_table(model: nn.Module) -> str:
     """Each layer with parameters, the arithmetic of their number, and the total, as text."""
-    rows = []
-    for layer in model.modules():
-        own = list(layer.parameters(recurse=False))
-        if not own:
-            continue
-        bias = " + 1" if getattr(layer, "bias", None) is not None else ""
-        if isinstance(layer, nn.Conv2d):
-            size = [layer.in_channels // layer.groups, *layer.kernel_size]
-            name = f"conv {layer.in_channels} → {layer.out_channels}, {size[1]}×{size[2]}"
-            formula = f"({'·'.join(map(str, size))}{bias}) · {layer.out_channels}"
-        elif isinstance(layer, nn.Linear):
-            name = f"linear {layer.in_features} → {layer.out_features}"
-            formula = f"({layer.in_features}{bias}) · {layer.out_features}"
-        else:
-            name = type(layer).__name__
-            formula = " + ".join("·".join(map(str, p.shape)) for p in own)
-        rows.append((name, formula, sum(p.numel() for p in own)))
+    lines = [f"{'layer':<24}{'parameters':<24}{'count':>8}"]
+    for name, layer in model.named_modules():
+        parameters = list(layer.parameters(recurse=False))
+        if parameters:
+            sizes = " + ".join("·".join(map(str, p.shape)) for p in parameters)
+            count = sum(p.numel() for p in parameters)
+            label = f"{name} {type(layer).__name__}".strip()
+            lines.append(f"{label:<24}{sizes:<24}{count:>8,}")
     total = sum(p.numel() for p in model.parameters())  # counts a shared parameter once
-    rows.append(("total", "", total))
-    widths = [max(18, *(len(row[column]) for row in rows)) for column in (0, 1)]
-    lines = [f"{'layer':<{widths[0]}}  {'parameters':<{widths[1]}}  {'count':>7}"]
-    lines += [f"{name:<{widths[0]}}  {formula:<{widths[1]}}  {n:>7,}" for name, formula, n in rows]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{'total':<48}{total:>8,}"])
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ The figure shows what was found and how sure the network is; look there when an 
 What the network is less than 60 % sure of is no digit, or cannot be read: "?".
 """
 
-from training import program as console
+from training import program
 
-console.before_imports(__name__)
+program.begin(__name__)
 
 import argparse
 import json
@@ -23,12 +23,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-from torch import nn
-
 from files import PictureError, UserError
 from handwriting import labelled, picture, reading
 from training.checkpoint import PLOTS, edited, load, network
+
+import numpy as np
+from torch import nn
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".heic", ".heif", ".mpo"}
 SHIPPED = Path(__file__).resolve().parent / "pretrained" / "handwriting.pt"
@@ -48,7 +48,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def read_command_line(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's options: `images`, `checkpoint`, `labels`, `json`."""
-    parser = console.Parser(__doc__)
+    parser = program.Parser(__doc__)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, or folders of them")
     add_checkpoint(parser)
     parser.add_argument(
@@ -106,7 +106,7 @@ def examine(path: Path, weights: nn.Module) -> dict:
     try:
         page, scale, frames = picture.read(path)
     except PictureError as error:
-        console.tell(f"error: {printable(path)}: {printable(str(error))}")
+        program.tell(f"error: {printable(path)}: {printable(str(error))}")
         return record | {"error": str(error)}
     rows = reading.read(weights, page)
     record |= {"page": page, "rows": rows, "text": reading.as_text(rows), "scale": scale}
@@ -201,18 +201,11 @@ def judged(table: Sequence[labelled.Labelled], records: Sequence[dict], to: Text
     return wrong + right
 
 
+@program.guarded
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; gives its exit status."""
-
-    def program() -> int:
-        try:
-            return answer_all(read_command_line(arguments))
-        except console.Interrupted as interrupted:
-            return interrupted.status  # there is no run that could be continued
-
-    return console.guarded(program)
+    return answer_all(read_command_line(arguments))
 
 
 if __name__ == "__main__":
-    console.after_imports()
-    console.end(main())
+    program.end(main())

@@ -339,7 +339,7 @@ def main(argv=None):
         add("--write", action="store_true", help="write docs/speed.md, README.md and the picture")
         return benchmark(parser.parse_args(argv))
 
-    return console.guarded(program)
+    return console.guarded(lambda argv: program())(argv)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from digits import idx
 from digits.archive import members
 from digits.tarball import holds_both, is_litter, read_tarball
-from files import DataError, remove_leftovers, write_whole
+from files import DataError, write_whole
 
 CACHE_VERSION = 1  # is part of each cache's key: a new version makes older caches stale
 
@@ -50,7 +50,6 @@ def read_cached(path: Path, split: str = "train") -> tuple[torch.Tensor, torch.T
     content = sha256(path)
     key = f"{CACHE_VERSION} {content}" + (f" {part}" if part else "")
     cache = path.with_name(f"{part or path.name.split('.')[0]}.cache.npz")
-    remove_leftovers(cache.parent, cache.name)
     if cache.is_file():
         try:
             with np.load(cache, allow_pickle=False) as arrays:

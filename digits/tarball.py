@@ -214,7 +214,8 @@ def write_tarball(
         if not torch.equal(read_images, images) or not torch.equal(read_labels, labels):
             raise DataError(f"{path}: what was written reads back differently; check the disk")
 
-    write_whole(path, buffer.getvalue(), verify)
+    write_whole(path, buffer.getvalue())
+    verify(Path(path))
 
 
 def find_data(root: str | Path, split: str) -> Path | None:

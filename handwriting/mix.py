@@ -4,6 +4,7 @@ A picture without a digit has the label -1. The criterion turns it into a tenth 
 that the network learns to be unsure; loss, accuracy and counts leave it out (training/tally.py).
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,19 @@ SURE = 0.6  # answers below this probability are refused: the highest tenth at w
 # held-out MNIST images are still read right
 
 
-def mixed(train_set: MNIST, mix: str) -> tuple[MNIST, tuple[str, ...]]:
-    """A training set with what `mix` adds to it, and the digests of what was added."""
+def mixed(train_set: MNIST, mix: str) -> MNIST:
+    """A training set with what `mix` adds to its end; the digests of that are added, too."""
     if mix == "none":
-        return train_set, ()
+        return train_set
     images, labels = draw(DIGITS, NON_DIGITS, seed=0)
-    return train_set.joined(images, labels), tuple(idx.digests(images, labels))
+    return train_set.replace(
+        data=torch.cat([train_set.data, images.to(train_set.data.device)]),
+        targets=torch.cat([train_set.targets, labels.to(train_set.data.device)]),
+        digests=train_set.digests + tuple(idx.digests(images, labels)),
+    )
 
 
+@functools.cache
 def draw(
     digits: int, non_digits: int, seed: int, use: str = "learn"
 ) -> tuple[torch.Tensor, torch.Tensor]:

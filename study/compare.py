@@ -95,7 +95,7 @@ def find(name: str) -> list[Path]:
                 listed = [row.get("folder") for row in csv.DictReader(file)]
             if folders := [listing.parent / Path(folder).name for folder in listed if folder]:
                 return folders
-    there = checkpoint.runs_there(Path(name).name)
+    there = ", ".join(sorted(path.parent.name for path in RUNS.glob("*/checkpoint.pt")))
     advice = f"take {there}" if there else f"there is no run in {RUNS} yet"
     raise CheckpointError(f"{name}: no such run; {advice}")
 

@@ -25,13 +25,14 @@ from study.experiments import (
 from study.intervals import differences, seeds_needed, verdict
 from training import checkpoint
 from training.checkpoint import METRICS
-from training.cli import RESULTS, parse
+from training.config import parse
 from training.report import mean_and_deviation
 
 History = list[dict]
 Results = dict[str, dict[int, History]]
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results.csv"
 IN_README = ["lenet5", "mlp", "regularized", "fast", "modern", "best"]
 VERSIONS = ["python", "torch", "threads"]  # columns of the file
 

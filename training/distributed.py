@@ -1,151 +1,139 @@
 """Several processes when torchrun started them; one process, and nothing to do, otherwise.
 
 torchrun describes the group in the environment (RANK, LOCAL_RANK, WORLD_SIZE), so no option is
-needed. The ranks share each batch and each test set: rank r takes every world_size-th row from
-row r on, and the results are added up.
+needed. The ranks share each batch equally: rank r takes every world_size-th row from row r on.
+The mean of their means is then the mean over the batch.
 """
 
 import contextlib
 import datetime
 import os
-import re
 from collections.abc import Callable, Generator
 from typing import TypeVar
+
+from files import ConfigError, UserError
+from training.program import tell
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from files import LostRank, UserError
-
 T = TypeVar("T")
-
-# The others wait at most this long for the rank that downloads MNIST. They notice at once when it
-# has died.
-DOWNLOAD = datetime.timedelta(minutes=15)
-# At the end the others wait at most this long for rank 0, which draws.
-DRAWING = datetime.timedelta(minutes=2)
+PATIENCE = datetime.timedelta(minutes=15)  # the others wait for the rank that downloads or draws
 
 
-def rank() -> int:
-    """Number of this process; rank 0 prints, plots and saves."""
-    return _number("RANK", 0)
-
-
-def world_size() -> int:
-    """Number of processes on all machines together."""
-    return _number("WORLD_SIZE", 1)
-
-
-def local_rank() -> int:
-    """Number of this process on its machine; its GPU has the same number."""
-    return _number("LOCAL_RANK", 0)
-
-
-def local_world_size() -> int:
-    """Number of processes on this machine."""
-    return _number("LOCAL_WORLD_SIZE", 1)
-
-
-def _number(name: str, default: int) -> int:
+def number(name: str, default: int) -> int:
     """A number that torchrun sets in the environment; UserError if it is something else."""
     text = os.environ.get(name, str(default))
-    if not re.fullmatch("[0-9]{1,9}", text):
+    if not (text.isascii() and text.isdecimal()):
         raise UserError(
             f"environment: {name} is {text!r}, which is no number; unset it, or start with torchrun"
         )
     return int(text)
 
 
-def check_environment() -> None:
-    """Raise UserError if the environment does not describe a process as torchrun does."""
-    if rank() >= world_size():
-        size = f"is {world_size()}" if "WORLD_SIZE" in os.environ else "is not set"
-        raise UserError(
-            f"environment: RANK is {rank()}, but WORLD_SIZE {size}; unset RANK, or start with "
-            "torchrun"
-        )
-    needed = "RANK", "MASTER_ADDR", "MASTER_PORT"
-    missing = [name for name in needed if name not in os.environ]
-    if world_size() > 1 and missing:
-        raise UserError(
-            f"environment: WORLD_SIZE is {world_size()}, but {missing[0]} is not set; unset "
-            "WORLD_SIZE, or start with torchrun"
-        )
+def rank() -> int:
+    """Number of this process; rank 0 prints, plots and saves."""
+    return number("RANK", 0) if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """Number of processes on all machines together."""
+    return number("WORLD_SIZE", 1)
 
 
 def require_one_process(what: str) -> None:
-    """Raise UserError under torchrun; `what` is a script or an option that has no use for it."""
-    check_environment()
     if world_size() > 1:
-        error = UserError(f"{what}: it runs as one process; start it with python, not torchrun")
-        error.same_on_every_rank = True
-        raise error
+        raise UserError(f"{what}: it runs as one process; start it with python, not torchrun")
 
 
-def start(device: torch.device) -> None:
-    """Join the group: NCCL between GPUs, gloo between CPUs. Errors: UserError."""
-    check_environment()
-    if world_size() > 1:
-        if not dist.is_available():
-            raise UserError(
-                "torch: this build has no torch.distributed; start one process with python, or "
-                "install another build of torch"
-            )
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=DOWNLOAD)
+def pick_device(choice: str) -> torch.device:
+    """The device to train on: "auto" is a GPU for each process if there are as many, else the CPU.
 
-
-def stop(succeeded: bool = False) -> None:
-    """Leave the group; after a success, all ranks together.
-
-    A rank that ended while another one is still there could abort, or let that one fail.
+    It is never mps: networks this small are no faster there, and some versions of torch abort.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return
-    if succeeded:
-        with contextlib.suppress(RuntimeError):  # a rank is lost, after everything was saved
-            if dist.get_backend() == "gloo":
-                dist.monitored_barrier(timeout=DRAWING)
-            else:
-                dist.barrier()
-    dist.destroy_process_group()
+    enough = torch.cuda.device_count() >= number("LOCAL_WORLD_SIZE", 1)
+    if choice == "cuda" and not enough:
+        raise ConfigError("device", "there is no cuda device for each process; take cpu")
+    if choice == "cpu" or not enough:
+        return torch.device("cpu")
+    device = torch.device(f"cuda:{number('LOCAL_RANK', 0)}")
+    try:
+        torch.ones(2, device=device).add_(1).tolist()
+    except RuntimeError as error:  # torch's wheels have no kernels for old GPUs
+        why = " ".join(str(error).split())[:100]
+        if choice == "cuda":
+            raise ConfigError("device", f"{device} cannot be used ({why})") from None
+        tell(f"warning: {device} cannot be used ({why}); training on the CPU")
+        return torch.device("cpu")
+    return device
 
 
 @contextlib.contextmanager
-def noticing_lost_ranks() -> Generator[None]:
-    """Raise LostRank where torch.distributed raises RuntimeError because a process is gone."""
-    try:
+def group(device: torch.device) -> Generator[None]:
+    """Join the processes that torchrun started, and leave them together. Errors: UserError."""
+    if world_size() == 1:
         yield
+        return
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise UserError(
+                f"environment: WORLD_SIZE is {world_size()}, but {name} is not set; unset "
+                "WORLD_SIZE, or start with torchrun"
+            )
+    try:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        yield
+        dist.barrier()  # a rank that ended before the others are ready could abort them
     except RuntimeError as error:
-        lost = dist.is_available() and isinstance(error, dist.DistError)
-        if not (lost or "gloo" in str(error)):
-            raise  # an error of this process
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
         why = "its own error, or torchrun's report, says why"
-        raise LostRank(f"rank {rank()}: another process has ended or hangs; {why}") from error
+        raise UserError(f"another process has ended or hangs; {why}") from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 @contextlib.contextmanager
 def one_at_a_time_per_machine() -> Generator[None]:
     """Let the first process of each machine work (it fills the caches), then the others."""
-    if local_rank() != 0:
+    first = number("LOCAL_RANK", 0) == 0
+    if not first:
         barrier()
     yield
-    if local_rank() == 0:
+    if first:
         barrier()
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
     if world_size() > 1:
         dist.barrier()
 
 
-def shard() -> slice:
-    """The rows of a batch that are this rank's; with more ranks than rows there may be none."""
-    return slice(rank(), None, world_size())
+def share_of_batch(size: int) -> int:
+    """How many images of a batch each rank takes; UserError if they cannot share it equally."""
+    if size % world_size():
+        why = f"{world_size()} processes cannot share {size} images equally; give a multiple"
+        raise ConfigError("batch_size", why)
+    return size // world_size()
+
+
+def share_of_epoch(count: int, size: int) -> int:
+    """How many of `count` images each rank takes in an epoch of batches of `size` for each rank.
+
+    At most world_size - 1 images are left out; and a last batch of one image, whose variance
+    BatchNorm could not compute.
+    """
+    share = count // world_size()
+    return share - 1 if share % size == 1 and share > 1 and size > 1 else share
+
+
+def shard(order: torch.Tensor) -> torch.Tensor:
+    """The rows of an order that are this rank's."""
+    return order[rank() :: world_size()]
 
 
 def all_sum(numbers: list[float]) -> list[float]:
@@ -158,7 +146,7 @@ def all_sum(numbers: list[float]) -> list[float]:
     return sums.tolist()
 
 
-def broadcast(function: Callable[[], T]) -> T:
+def from_rank_0(function: Callable[[], T]) -> T:
     """Call a function on rank 0 alone and give its value to every rank."""
     box: list = [function() if rank() == 0 else None]
     if world_size() > 1:

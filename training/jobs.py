@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from tqdm import tqdm
-
 from training.program import shows_progress_bars
+
+from tqdm import tqdm
 
 POLL = 0.1  # seconds
 PATIENCE = 5  # seconds that children have to end in order

@@ -13,11 +13,11 @@ import textwrap
 import warnings
 from collections.abc import Generator
 
-import torch
-from torch import nn
-
 from digits.idx import MEAN, STD
 from files import UserError
+
+import torch
+from torch import nn
 
 TOLERANCE = 1e-4  # the largest difference between logits of PyTorch and of ONNX
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -1,25 +1,27 @@
-"""What a run, or a comparison of several seeds, tells and draws."""
+"""What a run, or several seeds of it, tells and draws."""
 
+import dataclasses
 import math
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
-from torch import nn
-from tqdm import tqdm
+from typing import Any, NamedTuple
 
 from dataset import MNIST
 from handwriting.mix import unseen
-from training import distributed
-from training.checkpoint import FILES, PLOTS, RUNS, load, network, write_table
+from training import data, distributed
+from training.checkpoint import FILES, METRICS, PLOTS, RUNS, load, network, write_table
 from training.config import Config, title
-from training.program import command_line, shows_progress_bars, tell
+from training.program import command_line, tell
+from training.schedule import SGD
 from training.tally import Tally
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from tqdm import tqdm
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
@@ -30,6 +32,9 @@ class Run(NamedTuple):
     config: Config
     history: list[dict]  # a row for each epoch
     logits: torch.Tensor  # of the images that it was tested on, after the last epoch
+    test_set: MNIST  # those images
+    method: str  # how its weights were changed, in words
+    steps: int  # in all epochs
 
 
 class Report:
@@ -38,18 +43,18 @@ class Report:
     def __init__(self, quiet: bool = False):
         self.silent = quiet or distributed.rank() > 0
         self.started = time.perf_counter()
+        self.saved = ""  # which epoch of the present run is on disk, in words
 
     def say(self, text: str = "") -> None:
         """Print a line, unless --quiet was given or this is not rank 0."""
         if not self.silent:
             print(text, flush=True)
 
-    def progress(self, epoch: int, steps: int) -> Callable[[Batches], Iterable]:
-        """What wraps an epoch's batches in a progress bar, on a terminal."""
-        hidden = self.silent or not shows_progress_bars()
-        return partial(
-            tqdm, desc=f"epoch {epoch}", total=steps, unit="batch", leave=False, disable=hidden
-        )
+    def progress(self, batches: Batches, epoch: int, steps: int) -> Iterable:
+        """An epoch's batches, with a progress bar where stderr is a terminal."""
+        hidden = True if self.silent else None
+        text = f"epoch {epoch}"
+        return tqdm(batches, text, total=steps, unit="batch", leave=False, disable=hidden)
 
     def introduce(self, model: nn.Module, device: torch.device) -> None:
         """Say how large the network is and where it is trained."""
@@ -58,75 +63,126 @@ class Report:
         many = f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
         self.say(f"{count:,} parameters (python model.py lists them), trained on {device}{many}")
 
-    def begin(self, config: Config, history: list[dict]) -> None:
+    def begin(self, config: Config, history: list[dict], method: str, on_cpu: bool) -> None:
         """Name a run and head its table; show the epochs that a resumed run has."""
-        what, options = title(config)
+        self.config, self.on_cpu, self.clocks, self.saved = config, on_cpu, clocks(), ""
+        what, options = title(config, method)
         self.say(f"\n{config.name}: {what}\n{options}")
         part = "val" if config.val_size else "test"
         self.say(f"epoch  train loss  train acc  {part:>4} loss  {part:>4} acc        lr  seconds")
         for row in history:
             self.epoch(row)
         if len(history) == config.epochs:
-            folder = RUNS / config.name
-            self.say(f"already complete: all {len(history)} epochs are in {folder}")
+            self.say(f"already complete: all {len(history)} epochs are in {RUNS / config.name}")
 
     def epoch(self, row: dict) -> None:
-        """Show a finished epoch, under the heading of `begin`."""
+        """Show an epoch that is on disk, under the heading of `begin`; own metrics come last."""
+        config = self.config
+        own = [f"  {key} {row[key]:.4g}" for key in row if key not in [*METRICS, "points"]]
         self.say(
             f"{row['epoch']:5d}  {row['train_loss']:10.4f}  {100 * row['train_accuracy']:7.2f} %  "
             f"{row['test_loss']:9.4f}  {100 * row['test_accuracy']:6.2f} %  {row['lr']:8.2g}  "
-            f"{row['seconds']:7.1f}"
+            f"{row['seconds']:7.1f}{''.join(own)}"
         )
+        where = RUNS / config.name / "checkpoint.pt"
+        self.saved = f"epoch {row['epoch']} of {config.epochs} is safe in {where}"
+        if row["lr"] < 1e-12 and row["epoch"] < 0.9 * config.epochs:
+            why = "main.py steps a scheduler after each batch, not each epoch"
+            tell(f"warning: with the learning rate {row['lr']:g} nothing more is learned; {why}")
+        used, passed = (now - then for now, then in zip(clocks(), self.clocks, strict=True))
+        threads = torch.get_num_threads()
+        if row["epoch"] == 1 and passed > 2 and self.on_cpu and used < 2 / 3 * threads * passed:
+            advice = "; --threads 1 is faster then" * (threads > 1)
+            tell(f"note: other programs use this machine's processor, too{advice}")
 
-    def end(self, runs: list[Run], test_set: MNIST) -> None:
+    def interrupted(self, argv: Sequence[str] | None) -> str:
+        """After Ctrl-C: which epoch is on disk, and the command that continues."""
+        command = command_line(argv)
+        if self.saved:
+            return f"interrupted: {self.saved}; to continue: {command} --resume"
+        return f"interrupted before the first epoch was saved; to start again: {command}"
+
+    def end(self, runs: list[Run]) -> None:
         """Draw the runs, list the files, print the result, and warn if nothing was learned."""
-        if distributed.rank() != 0 or not runs:
+        if distributed.rank() > 0:
             return
-        tables = [write_seeds(runs)] if len(runs) > 1 else []
-        pictures = draw(runs, test_set)
-        self.say()
-        for run in runs:
-            self.say(f"{RUNS / run.config.name}: {', '.join(FILES)}")
-        for path in tables + pictures:
-            self.say(str(path))
-        folder = RUNS / runs[0].config.name
+        paths = ([write_seeds(runs)] if len(runs) > 1 else []) + draw(runs)
+        folders = [RUNS / run.config.name for run in runs]
+        self.say("".join(f"\n{folder}: {', '.join(FILES)}" for folder in folders))
+        self.say("\n".join(map(str, paths)))
         if runs[0].config.mix != "none":
-            self.say(unseen(network(load(folder))))
-        command = f"python predict.py --checkpoint {folder} IMAGE"
+            self.say(unseen(network(load(folders[0]))))
+        command = f"python predict.py --checkpoint {folders[0]} IMAGE"
         self.say(f"to read your own handwriting with it: {command}")
         seconds = time.perf_counter() - self.started
         print(f"{summary(runs)}, {seconds:.1f} s in all)", flush=True)
-        if warning := nothing_learned(runs, test_set.targets):
+        if warning := nothing_learned(runs):
             tell(warning)
 
 
-def draw(runs: list[Run], test_set: MNIST) -> list[Path]:
+def clocks() -> tuple[float, float]:
+    """The processor's time that this process has used, and the time of day, in seconds."""
+    return time.process_time(), time.time()
+
+
+def method(config: Config, optimizer: Optimizer, scheduler: LRScheduler) -> dict[str, Any]:
+    """How the weights are changed, for config.json: the recipe's values, where they are true.
+
+    Whoever puts another optimizer or scheduler into main.py finds their classes there.
+    """
+    facts: dict[str, Any] = dict.fromkeys(("momentum", "nesterov", "weight_decay"))
+    if type(optimizer) is SGD:
+        facts = {key: getattr(config, key) for key in facts}
+    schedule = config.schedule if type(scheduler) is LambdaLR else type(scheduler).__name__
+    lr = optimizer.defaults.get("lr")
+    return facts | {"optimizer": type(optimizer).__name__, "lr": lr, "schedule": schedule}
+
+
+def in_words(facts: dict[str, Any]) -> str:
+    """The result of `method` as titles show it."""
+    words = [f"lr {facts['lr']:g} {facts['schedule']}"]
+    if facts["momentum"] is None:
+        return f"{facts['optimizer']}, {words[0]}"
+    words.append(f"momentum {facts['momentum']:g}" + " (Nesterov)" * facts["nesterov"])
+    words += [f"weight decay {facts['weight_decay']:g}"] * (facts["weight_decay"] > 0)
+    return ", ".join(words)
+
+
+def draw(runs: list[Run]) -> list[Path]:
     """Draw the curves of all runs, and confusion and mistakes of the first; gives the files."""
-    from figures import run as plotting  # here, because matplotlib takes 0.3 s to import
+    from figures import run  # here, because matplotlib takes 0.3 s to import
+
+    config, _, logits, test_set, method, _ = runs[0]
+    heading = title(config, method, len(runs))
+    images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), logits.cpu()
+    note = f"of seed {config.seed}, one of {len(runs)} seeds" if len(runs) > 1 else ""
+    figures = {
+        "curves": run.curves(heading, [run.history for run in runs], evaluated(config)),
+        "confusion": run.confusion(heading, logits, labels, note=note),
+        "mistakes": run.mistakes(heading, images, logits, labels, note=note),
+    }
+    return save(figures, stem(runs))
+
+
+def save(figures: Mapping[str, Any], name: str) -> list[Path]:
+    """Write {kind: figure} as plots/<name>_<kind>.png; gives the files."""
     from figures import style
 
-    config, history, logits = runs[0]
-    heading = title(config, seeds=len(runs))
-    pictures = [PLOTS / f"{stem(runs)}_{what}.png" for what in ("curves", "confusion", "mistakes")]
-    images, labels = test_set.data.cpu(), test_set.targets.cpu()
-    note = f"of seed {config.seed}, one of {len(runs)} seeds" if len(runs) > 1 else ""
-    histories = [run.history for run in runs]
-    style.save(plotting.curves(heading, histories, evaluated(config)), pictures[0])
-    style.save(plotting.confusion(heading, logits.cpu(), labels, note=note), pictures[1])
-    style.save(plotting.mistakes(heading, images, logits.cpu(), labels, note=note), pictures[2])
-    return pictures
+    paths = [PLOTS / f"{name}_{kind}.png" for kind in figures]
+    for figure, path in zip(figures.values(), paths, strict=True):
+        style.save(figure, path)
+    return paths
 
 
 def summary(runs: list[Run]) -> str:
     """The result of some runs, without the closing time and bracket."""
-    config, last = runs[0].config, [run.history[-1] for run in runs]
-    accuracies = [100 * row["test_accuracy"] for row in last]
+    config, rows = runs[0].config, [run.history[-1] for run in runs]
+    accuracies = [100 * row["test_accuracy"] for row in rows]
     seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
-    loss = statistics.mean(row["test_loss"] for row in last)
-    data = " on GENERATED digits, not MNIST" if config.data == "generated" else ""
+    loss = statistics.mean(row["test_loss"] for row in rows)
     return (
         f"{stem(runs)}: {evaluated(config)} accuracy {mean_and_deviation(accuracies, 2)} %, "
-        f"loss {loss:.4f}{data} (epoch {last[0]['epoch']}{seeds}"
+        f"loss {loss:.4f}{on_data(config)} (epoch {rows[0]['epoch']}{seeds}"
     )
 
 
@@ -134,28 +190,25 @@ def write_seeds(runs: list[Run]) -> Path:
     """Write a CSV file of the seeds' last epochs, their mean and standard deviation; gives it."""
     metrics = ["epochs", "test_loss", "test_accuracy", "train_loss", "train_accuracy", "seconds"]
     rows: list[dict] = []
-    for config, history, _ in runs:
-        seconds = round(sum(row["seconds"] for row in history), 3)
-        sums = {"epochs": len(history), "seconds": seconds}
-        folder = (RUNS / config.name).as_posix()
-        rows.append({"seed": config.seed, "folder": folder} | history[-1] | sums)
+    for run in runs:
+        seconds = round(sum(row["seconds"] for row in run.history), 3)
+        folder = (RUNS / run.config.name).as_posix()
+        own = {"seed": run.config.seed, "folder": folder, "epochs": len(run.history)}
+        rows.append(run.history[-1] | own | {"seconds": seconds})
     seeds = [[row[metric] for row in rows] for metric in metrics]
-    for name, of in (("mean", statistics.mean), ("standard deviation", statistics.stdev)):
-        rows.append({"seed": name} | dict(zip(metrics, map(of, seeds), strict=True)))
+    for name, function in (("mean", statistics.mean), ("standard deviation", statistics.stdev)):
+        rows.append({"seed": name} | dict(zip(metrics, map(function, seeds), strict=True)))
     path = RUNS / f"{stem(runs)}.csv"
     write_table(path, ["seed", "folder", *metrics], rows)
     return path
 
 
-def nothing_learned(runs: list[Run], labels: torch.Tensor) -> str:
-    """A warning if runs are no better than one digit as the answer to everything; else "".
-
-    `labels` (int64, N) are those of the images that the runs were tested on.
-    """
-    counts = torch.bincount(labels.cpu())
+def nothing_learned(runs: list[Run]) -> str:
+    """A warning if runs are no better than one digit as the answer to everything; else ""."""
+    config, labels = runs[0].config, runs[0].test_set.targets
+    counts = torch.bincount(labels)
     digit, share = int(counts.argmax()), counts.max().item() / len(labels)
-    # Guesses that are right as often as that digit stay below this limit in 95 of 100 tests. It
-    # suits small test sets, and those with much of one digit, better than a number of points.
+    # Guesses that are right as often as that digit stay below this limit in 95 of 100 tests.
     limit = share + 1.645 * math.sqrt(share * (1 - share) / len(labels))
     accuracies = [run.history[-1]["test_accuracy"] for run in runs]
     failed = [accuracy for accuracy in accuracies if accuracy <= limit and accuracy < 1]
@@ -163,17 +216,19 @@ def nothing_learned(runs: list[Run], labels: torch.Tensor) -> str:
         return ""
     which = f"{len(failed)} of {len(runs)} seeds have" if len(runs) > 1 else "the network has"
     reached = f"{100 * max(failed):.2f} %" + " at most" * (len(failed) > 1)
-    config = runs[0].config
+    advice = f"first try another learning rate (it was --lr {config.lr:g}), then look at the data"
+    if runs[0].steps < 300:
+        advice = f"{runs[0].steps} steps are few; try more --epochs or a smaller --batch-size"
     return (
         f"warning: {stem(runs)}: {which} learned nothing: {evaluated(config)} accuracy {reached}, "
-        f"while always answering {digit} gives {100 * share:.2f} %; first try another learning "
-        f"rate (it was --lr {config.lr:g}), then look at the data"
+        f"while always answering {digit} gives {100 * share:.2f} %; {advice}"
     )
 
 
 def stem(runs: list[Run]) -> str:
     """The name that the files about some runs begin with."""
-    return runs[0].config.name + (f"_runs{len(runs)}" if len(runs) > 1 else "")
+    name = runs[0].config.name
+    return name if len(runs) == 1 else f"{name.removesuffix('_seed0')}_runs{len(runs)}"
 
 
 def evaluated(config: Config) -> str:
@@ -181,40 +236,33 @@ def evaluated(config: Config) -> str:
     return "validation" if config.val_size else "test"
 
 
-def tell_what_is_safe(run: Run | None) -> None:
-    """After an interrupt: which epoch is on disk, and the command that continues."""
-    if run:
-        path = RUNS / run.config.name / "checkpoint.pt"
-        epoch = f"epoch {len(run.history)} of {run.config.epochs}"
-        command = command_line(sys.argv, resume=True)
-        tell(f"interrupted: {epoch} is safe in {path}; to continue: {command}")
-    else:
-        command = command_line(sys.argv)
-        tell(f"interrupted before the first epoch was saved; to start again: {command}")
+def on_data(config: Config) -> str:
+    return " on GENERATED digits, not MNIST" if config.data == "generated" else ""
 
 
 def tell_evaluation(path: Path, saved: dict, tested: Tally, test_set: MNIST) -> None:
     """Print a checkpoint's loss and accuracy on the test set; draw its confusion and mistakes."""
-    from figures import run as plotting  # here, because matplotlib takes 0.3 s to import
-    from figures import style
+    from figures import run  # here, because matplotlib takes 0.3 s to import
 
-    config, number = saved["config"], len(test_set)
-    name = config.name or path.stem
-    heading = (title(config)[0], f"{path}, tested on the {number:,} images of {test_set.path}")
-    pictures = [PLOTS / f"{name}_evaluated_{what}.png" for what in ("confusion", "mistakes")]
+    name, number = saved["config"].name or path.stem, len(test_set)
+    config = dataclasses.replace(saved["config"], data=data.data_name([test_set]))
+    name += f"_evaluated_on_{config.data}" if config.data != "mnist" else "_evaluated"
+    heading = title(config)[0], f"{path}, tested on the {number:,} images of {test_set.path}"
     images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), tested.logits.cpu()
-    style.save(plotting.confusion(heading, logits, labels), pictures[0])
-    style.save(plotting.mistakes(heading, images, logits, labels), pictures[1])
-    for picture in pictures:
+    figures = {
+        "confusion": run.confusion(heading, logits, labels),
+        "mistakes": run.mistakes(heading, images, logits, labels),
+    }
+    for picture in save(figures, name):
         print(picture)
     low, high = accuracy_interval(tested.accuracy, number)
     print(
         f"{path}: test accuracy {100 * tested.accuracy:.2f} % (95 % interval {100 * low:.2f} to "
-        f"{100 * high:.2f} %, {number:,} images), loss {tested.loss:.4f}"
+        f"{100 * high:.2f} %, {number:,} images), loss {tested.loss:.4f}{on_data(config)}"
     )
 
 
-def mean_and_deviation(values: list[float], digits: int) -> str:
+def mean_and_deviation(values: Sequence[float], digits: int) -> str:
     """Mean ± standard deviation of the seeds as text; one seed has no deviation."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{deviation}"

@@ -1,20 +1,44 @@
-"""Learning-rate schedules, and torch's SGD without a second of imports.
+"""Seeds, learning rates and SGD.
 
-torch wraps the methods of its optimisers for torch.compile, and the first call of a wrapper imports
-the compiler. `inspect.unwrap` gives the methods themselves.
+Everything random in an epoch follows from the run's seed and the epoch's number, so a resumed run
+needs no state of a generator to continue exactly.
 """
 
 from collections.abc import Callable
 from inspect import unwrap
 
+from training import distributed
+
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 SCHEDULES = ("constant", "linear", "quadratic")
 
 
+def derived_seed(*numbers: int) -> int:
+    """One seed from several numbers, such that no other numbers are likely to give the same."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def seed_weights(seed: int) -> None:
+    """Seed torch for the initial weights of a run."""
+    torch.manual_seed(derived_seed(seed, 0))
+
+
+def shuffled(count: int, seed: int, epoch: int) -> torch.Tensor:
+    """The order of an epoch's images; seeds torch for its dropout and distortion.
+
+    The order is a permutation of `count` rows, the same on every rank; the rest of the randomness
+    is each rank's own.
+    """
+    torch.manual_seed(derived_seed(seed, epoch, 1 + distributed.rank()))
+    generator = torch.Generator().manual_seed(derived_seed(seed, epoch, 0))
+    return torch.randperm(count, generator=generator)
+
+
 class SGD(torch.optim.SGD):
-    """torch.optim.SGD without its torch.compile wrappers."""
+    """torch.optim.SGD without its torch.compile wrappers, whose import takes a second."""
 
     add_param_group = unwrap(torch.optim.SGD.add_param_group)
     zero_grad = unwrap(torch.optim.SGD.zero_grad)
@@ -35,12 +59,11 @@ def learning_rate(schedule: str, steps: int) -> Callable[[int], float]:
     return lambda step: min(1.0, (step + 1) / peak, ((steps - step) / (steps - peak)) ** power)
 
 
-def highest_rate(scheduler: LRScheduler, first: int, last: int) -> float:
-    """The highest learning rate of the steps from `first` up to `last`, which begin now.
-
-    It is known for schedules that are a function of the step. For others it is the first one.
-    """
-    if not isinstance(scheduler, LambdaLR):
+def highest_rate(scheduler: LRScheduler, steps: int) -> float:
+    """The highest learning rate of the next `steps` steps, where the schedule is a function of
+    the step; of other schedulers, the one of the next step."""
+    if type(scheduler) is not LambdaLR:
         return float(max(scheduler.get_last_lr()))
+    step = scheduler.last_epoch
     rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-    return max(float(rate) * factor(step) for rate, factor in rates for step in range(first, last))
+    return max(float(lr) * factor(step + k) for lr, factor in rates for k in range(steps))
