@@ -7,33 +7,25 @@ from torch import nn
 
 dependencies = ["torch", "numpy"]
 HERE = Path(__file__).resolve().parent
-NAMES = {path.stem for path in HERE.glob("*.py")} | {
-    "digits",
-    "training",
-    "handwriting",
-    "figures",
-    "study",
-}
+NAMES = {path.stem for path in HERE.iterdir()}  # of the project's modules, among others
+FILES = {"best": "lenet5.pt", "handwriting": "handwriting.pt"}
 
 
 def lenet5(pretrained: bool = False, weights: str = "best") -> nn.Module:
     """LeNet-5 for normalised images; its weights are those of `best` or of `handwriting`."""
-    files = {"best": "lenet5.pt", "handwriting": "handwriting.pt"}
-    if weights not in files:
+    if weights not in FILES:
         raise ValueError(f"lenet5: there are no weights {weights!r}; choose best or handwriting")
-    return network("lenet5", files[weights] if pretrained else None)
+    return network("lenet5", FILES[weights] if pretrained else None)
 
 
-def mlp(pretrained: bool = False) -> nn.Module:
-    """The small MLP for normalised images, untrained."""
-    if pretrained:
-        raise ValueError("mlp: no weights of it are shipped; run python main.py --model mlp")
+def mlp() -> nn.Module:
+    """The small MLP for normalised images, untrained: no weights of it are shipped."""
     return network("mlp", None)
 
 
 def network(name: str, file: str | None) -> nn.Module:
     """A network; meanwhile, the caller's modules that have names of this project's are away."""
-    callers = {one: sys.modules.pop(one) for one in [*sys.modules] if one.split(".")[0] in NAMES}
+    callers = take_away()
     try:
         from model import build
         from training import checkpoint
@@ -41,6 +33,9 @@ def network(name: str, file: str | None) -> nn.Module:
         path = HERE / "pretrained" / str(file)
         return checkpoint.network(checkpoint.load(path)) if file else build(name, {})
     finally:
-        for one in [one for one in sys.modules if one.split(".")[0] in NAMES]:
-            del sys.modules[one]
+        take_away()
         sys.modules.update(callers)
+
+
+def take_away() -> dict:
+    return {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] in NAMES}
