@@ -26,14 +26,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from digits.idx import MEAN, STD
 from files import UserError, write_whole
 from handwriting.mix import SURE
 from predict import RUNNER_UP, SHIPPED, printable, weights_in_words
 from training.checkpoint import load, network
+
+import torch
+from torch import nn
 
 MARK = "lenet5-mnist export.py"  # in every file that this program writes
 TEMPLATE = Path(__file__).resolve().with_name("export.html")

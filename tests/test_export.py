@@ -1,14 +1,14 @@
 """export.py: what it writes, and one line for everything that it cannot do."""
 
+import export
+from files import UserError
+from model import MODELS, CustomMLP, LeNet5
+
 import numpy as np
 import pytest
 import torch
 from helpers import ROOT
 from torch import nn
-
-import export
-from files import UserError
-from model import MODELS, CustomMLP, LeNet5
 
 needs_weights = pytest.mark.skipif(
     not export.SHIPPED.exists(), reason="pretrained/handwriting.pt is not there"

@@ -3,11 +3,11 @@
 import sys
 import types
 
+from training.checkpoint import load, network
+
 import pytest
 import torch
 from helpers import ROOT
-
-from training.checkpoint import load, network
 
 SHIPPED = {"best": "lenet5.pt", "handwriting": "handwriting.pt"}
 

@@ -6,14 +6,6 @@ import itertools
 import os
 import re
 
-import browser
-import numpy as np
-import pictures
-import pytest
-import torch
-from helpers import ROOT
-from PIL import Image
-
 import export
 import predict
 from dataset import MNIST, normalize
@@ -21,6 +13,14 @@ from digits import synthetic
 from handwriting import photo, picture, reading
 from model import build
 from training.checkpoint import load, network
+
+import browser
+import numpy as np
+import pictures
+import pytest
+import torch
+from helpers import ROOT
+from PIL import Image
 
 pytestmark = pytest.mark.skipif(
     not predict.SHIPPED.exists(), reason="pretrained/handwriting.pt is not there"
