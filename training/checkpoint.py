@@ -26,7 +26,7 @@ import textwrap
 import zipfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from files import CheckpointError, UserError, write_whole
 from model import MODELS, build
@@ -48,12 +48,7 @@ FILES = ["metrics.csv", "steps.csv", "config.json", "checkpoint.pt"]  # of a run
 PREFIX = ("module.", "_orig_mod.", "model.")  # of names in others' files of weights
 
 
-class Stateful(Protocol):
-    """A model, optimizer or scheduler."""
-
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state: dict, /) -> object: ...
+Stateful = Any  # a model, optimizer or scheduler: it has state_dict() and load_state_dict()
 
 
 # Starting
@@ -102,13 +97,14 @@ def start(config: Config, device: torch.device, resume: bool) -> dict | None:
         advice = "choose another --name, or leave --resume out to start it anew"
         raise CheckpointError(f"{folder}: another experiment ({', '.join(differing)}); {advice}")
     now = versions(config, device)
-    was = {key: v for key, v in saved["versions"].items() if key in now and v != now[key]}
-    if was.pop("source", None):
+    before = {
+        key: value for key, value in saved["versions"].items() if now.get(key, value) != value
+    }
+    if before.pop("source", None):
         tell(f"warning: {folder}: the network in model.py was edited since, so the run mixes two")
-    if was:
-        words = ", ".join(f"{key} {value} instead of {now[key]}" for key, value in was.items())
-        why = "the numbers will not be exactly those of an uninterrupted run"
-        tell(f"warning: {folder}: was saved with {words}; {why}")
+    if before:
+        words = ", ".join(f"{key} {value} instead of {now[key]}" for key, value in before.items())
+        tell(f"warning: {folder}: saved with {words}: numbers as if never stopped need the same")
     write_metrics(folder, config, saved["history"])  # a kill may have come before them
     return saved
 

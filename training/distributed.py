@@ -23,12 +23,10 @@ PATIENCE = datetime.timedelta(minutes=15)  # the others wait for the rank that d
 
 
 def number(name: str, default: int) -> int:
-    """A number that torchrun sets in the environment; UserError if it is something else."""
+    """A number that torchrun sets in the environment."""
     text = os.environ.get(name, str(default))
     if not (text.isascii() and text.isdecimal()):
-        raise UserError(
-            f"environment: {name} is {text!r}, which is no number; unset it, or start with torchrun"
-        )
+        raise UserError(f"environment: {name} is {text!r}, no number; unset it or use torchrun")
     return int(text)
 
 
@@ -75,16 +73,13 @@ def group(device: torch.device) -> Generator[None]:
     if world_size() == 1:
         yield
         return
-    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
-        if name not in os.environ:
-            raise UserError(
-                f"environment: WORLD_SIZE is {world_size()}, but {name} is not set; unset "
-                "WORLD_SIZE, or start with torchrun"
-            )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     try:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except ValueError as error:  # a variable is missing
+        raise UserError(f"environment: {error}; unset WORLD_SIZE or use torchrun") from None
+    try:
         yield
         dist.barrier()  # a rank that ended before the others are ready could abort them
     except RuntimeError as error:
@@ -93,23 +88,20 @@ def group(device: torch.device) -> Generator[None]:
         why = "its own error, or torchrun's report, says why"
         raise UserError(f"another process has ended or hangs; {why}") from error
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 @contextlib.contextmanager
 def one_at_a_time_per_machine() -> Generator[None]:
     """Let the first process of each machine work (it fills the caches), then the others."""
+    if world_size() == 1:
+        yield
+        return
     first = number("LOCAL_RANK", 0) == 0
     if not first:
-        barrier()
+        dist.barrier()
     yield
     if first:
-        barrier()
-
-
-def barrier() -> None:
-    if world_size() > 1:
         dist.barrier()
 
 
