@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -63,9 +63,9 @@ recipes, with LeNet-5's accuracy on MNIST's test set (docs/results.md):
   best         60 epochs on distorted images: 99.63 ± 0.06 %
   handwriting  the same with other hands and what is no digit: 99.58 ± 0.03 %"""
 
-CHOICES = {
-    "model": tuple(MODELS),
-    "recipe": tuple(RECIPES),
+CHOICES: dict[str, Collection[str]] = {
+    "model": MODELS,
+    "recipe": RECIPES,
     "schedule": SCHEDULES,
     "augment": AUGMENTATIONS,
     "mix": MIXES,
