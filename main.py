@@ -122,9 +122,9 @@ def fit(
                 "points": trained.points(epoch),
             }
             require_finite(model, config.name, row, config.weight_decay)
-            history.append(row)
+            history.append(checkpoint.plain(row))
             checkpoint.save(config, history, device, facts, **parts)
-            report.epoch(row)
+            report.epoch(history[-1])
     logits = predict(model, test_set, torch.arange(len(test_set)))
     return Run(config, history, logits, test_set, in_words(facts), config.epochs * steps)
 

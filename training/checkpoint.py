@@ -155,7 +155,7 @@ def save(
     if distributed.rank() > 0:
         return
     folder = RUNS / config.name
-    classes = {f"{key}_class": type(part).__name__ for key, part in parts.items() if key != "model"}
+    classes = {f"{name}_class": type(part).__name__ for name, part in parts.items()}
     state = {
         "config": config,
         "epoch": len(history),
@@ -186,6 +186,11 @@ def write_state(path: Path, state: dict) -> None:
             "scheduler and history may only hold tensors, numbers and texts"
         ) from None
     write_whole(path, buffer.getvalue())
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the history in Python's own numbers, which numpy's and torch's become."""
+    return {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
 
 
 def export(source: Path, destination: Path) -> None:

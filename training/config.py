@@ -279,7 +279,7 @@ OPTIONS: dict[str, tuple[Value, str]] = {  # {option: (default, help)} of what c
     "resume": (False, "continue the run of this name"),
     "quiet": (False, "only the last line, and warnings"),
 }
-WHAT, WHERE, ELSE = ("model", "recipe"), ("device", "threads", "data_dir", "data"), "what else"
+WHAT, WHERE = ("model", "recipe"), ("device", "threads", "data_dir", "data")  # groups
 NOT_TRAINED = {"evaluate", "compare", *WHERE, "quiet"}  # what fits --evaluate and --compare
 
 

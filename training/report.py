@@ -78,7 +78,7 @@ class Report:
     def epoch(self, row: dict) -> None:
         """Show an epoch that is on disk, under the heading of `begin`; own metrics come last."""
         config = self.config
-        own = [f"  {key} {row[key]:.4g}" for key in row if key not in [*METRICS, "points"]]
+        own = [f"  {key} {shown(row[key])}" for key in row if key not in [*METRICS, "points"]]
         self.say(
             f"{row['epoch']:5d}  {row['train_loss']:10.4f}  {100 * row['train_accuracy']:7.2f} %  "
             f"{row['test_loss']:9.4f}  {100 * row['test_accuracy']:6.2f} %  {row['lr']:8.2g}  "
@@ -118,6 +118,10 @@ class Report:
         print(f"{summary(runs)}, {seconds:.1f} s in all)", flush=True)
         if warning := nothing_learned(runs):
             tell(warning)
+
+
+def shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def clocks() -> tuple[float, float]:
