@@ -272,6 +272,8 @@ def verified(state: Any) -> dict:  # noqa: ANN401
         raise CheckpointError("a value in it is not a number")
     if not isinstance(state, dict) or not state.keys() >= KEYS:
         return weights_alone(state)
+    if not all(isinstance(state[key], dict) for key in KEYS - {"epoch", "history"}):
+        raise CheckpointError("one of its parts is no dictionary")
     history = state["history"]
     if len(history) != state["epoch"] or any(not set(row) >= set(METRICS) for row in history):
         raise CheckpointError("its history does not have its epochs")
@@ -299,18 +301,20 @@ def weights_alone(state: Any) -> dict:  # noqa: ANN401
     if key is None:
         raise CheckpointError("holds no weights, as model.state_dict() gives them")
     weights, words = mappings[key], [f"its {key!r}"] * bool(key)
-    while prefix := next((p for p in PREFIX if all(n.startswith(p) for n in weights)), ""):
+    prefix: str | None = ""
+    while prefix is not None:  # first with the prefix: a network's own layers may be called so
         weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-        words.append(f"without {prefix!r}")
-    for name in MODELS:
-        config = Config(model=name)
-        saved = dict.fromkeys(KEYS, {}) | {"config": config, "epoch": 0, "history": []}
-        saved["model"] = weights
-        with contextlib.suppress(CheckpointError):
-            network(saved)
-            if words:
-                tell(f"note: the weights are {', '.join(words)}, and fit {name}")
-            return saved
+        words += [f"without {prefix!r}"] * bool(prefix)
+        for name in MODELS:
+            config = Config(model=name)
+            saved = dict.fromkeys(KEYS, {}) | {"config": config, "epoch": 0, "history": []}
+            saved["model"] = weights
+            with contextlib.suppress(CheckpointError):
+                network(saved)
+                if words:
+                    tell(f"note: the weights are {', '.join(words)}, and fit {name}")
+                return saved
+        prefix = next((p for p in PREFIX if all(n.startswith(p) for n in weights)), None)
     raise CheckpointError(f"holds weights that fit none of the networks {', '.join(MODELS)}")
 
 
