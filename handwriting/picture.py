@@ -6,7 +6,6 @@ Files of people are turned by EXIF, transparent, of 16 bits, huge, cut short or 
 """
 
 import io
-import stat
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -24,16 +23,15 @@ else:
     register_heif_opener(thumbnails=False)
     HEIF = ["HEIF"]
 
-FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", *HEIF]
+FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", *HEIF]
+SUFFIXES = set(".png .jpg .jpeg .jfif .bmp .gif .tif .tiff .webp .heic .heif .mpo".split())
 OF_CAMERAS = {"JPEG", "MPO", "HEIF"}  # they may have more pixels: Pillow reduces JPEG on the way
 MAX_BYTES = 40_000_000
-MAX_PIXELS, MAX_PIXELS_OF_CAMERAS = 16_000_000, 64_000_000
+MEGAPIXELS, MEGAPIXELS_OF_CAMERAS = 16, 64
 LONGEST = 960  # pixels: the longest side of what `read` gives; digits need no more
 
 
 class Picture(NamedTuple):
-    """A picture that could be opened."""
-
     page: Image.Image  # upright, opaque, RGB, each side at most LONGEST
     scale: float  # how wide a pixel of `page` is, in pixels of the file
     frames: int  # of an animation, of which `page` is the first; 1 otherwise
@@ -42,22 +40,20 @@ class Picture(NamedTuple):
 def read(path: Path) -> Picture:
     """The picture in a file; PictureError."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
+        if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
             raise PictureError("no picture file; give a picture or a folder with pictures in it")
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise PictureError("more than 40 MB; save it smaller")
+        content = path.read_bytes()
         if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1") and not HEIF:
             raise PictureError("HEIC; pip install pillow-heif, or save it as a JPEG")
         with warnings.catch_warnings():
-            # Pillow warns of odd metadata, which do no harm, and of many pixels, which we refuse.
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # of odd metadata and of many pixels
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             camera = image.format in OF_CAMERAS
-            most = MAX_PIXELS_OF_CAMERAS if camera else MAX_PIXELS
-            if image.width * image.height > most:
-                raise PictureError(f"more than {most // 10**6} megapixels; save it smaller")
+            most = MEGAPIXELS_OF_CAMERAS if camera else MEGAPIXELS
+            if image.width * image.height > 1e6 * most:
+                raise PictureError(f"more than {most} megapixels; save it smaller")
             frames = 1 if camera else getattr(image, "n_frames", 1)
             longest = max(image.size)
             # A JPEG is decoded no larger than needed, by a half, a quarter or an eighth.
@@ -68,26 +64,21 @@ def read(path: Path) -> Picture:
     except PictureError:
         raise
     except Exception as error:  # damaged files make decoders raise errors of nearly any type
-        raise PictureError(why_unreadable(error)) from None
-
-
-def why_unreadable(error: Exception) -> str:
-    """Why a file could not be read and what to do, in words."""
-    if isinstance(error, Image.DecompressionBombError):
-        return "more than 64 megapixels; save it smaller"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not a PNG, JPEG, BMP, GIF or WebP; save it as one of these"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}; check its name and permissions"
-    return "damaged, cannot be decoded; save it again"
+        why = "damaged, cannot be decoded; save it again"
+        if isinstance(error, OSError) and error.strerror:
+            why = f"{error.strerror}; check its name and permissions"
+        elif isinstance(error, Image.DecompressionBombError):
+            why = f"more than {MEGAPIXELS_OF_CAMERAS} megapixels; save it smaller"
+        elif isinstance(error, Image.UnidentifiedImageError):
+            why = "not a PNG, JPEG, BMP, GIF, TIFF or WebP; save it as one of these"
+        raise PictureError(why) from None
 
 
 def opaque(image: Image.Image) -> Image.Image:
     """The picture in RGB of 8 bits, on an opaque ground, each side at most LONGEST.
 
-    The ground has the median colour of what is visible, as paper has. Where most of the picture
-    is transparent, what is visible is ink alone: the ground is then black or white, whichever is
-    further from it.
+    The ground has the median colour of what is visible. Where most is transparent, what is visible
+    is ink alone, and the ground is black or white, whichever is further from it.
     """
     if image.mode[0] in "IF":  # 16 bits, of which 10, 12 or all are used; convert would clip them
         levels = np.asarray(image, np.float32)
