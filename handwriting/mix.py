@@ -7,13 +7,13 @@ that the network learns to be unsure; loss, accuracy and counts leave it out (tr
 import functools
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import nn
-
 from dataset import MNIST, normalize
 from digits import idx, synthetic
 from handwriting import nondigits
+
+import numpy as np
+import torch
+from torch import nn
 
 HANDS = Path(__file__).with_name("hands.txt")  # of people who write otherwise than in MNIST
 MIXES = ("none", "handwriting")

@@ -10,13 +10,13 @@ with the pen of synthetic.py, from the skeletons in signs.txt.
 
 from pathlib import Path
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-
 from digits import synthetic
 from digits.synthetic import BOX, SIDE, Skeleton, Skeletons, parse_skeleton
 from files import DataError
+
+import numpy as np
+import torch
+import torch.nn.functional as F
 
 SIGNS = Path(__file__).with_name("signs.txt")
 SHARES = {"signs": 0.6, "scribbles": 0.12, "papers": 0.05, "blots": 0.1, "pairs": 0.13}

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
 
+from handwriting.picture import resized
+
 import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
-
-from handwriting.picture import resized
 
 SCALES = (320, 640, 960)  # pixels: the longer side of a picture while shapes are looked for
 SMALL = 48  # pixels: where shapes are lower than this, the next scale shows more of them

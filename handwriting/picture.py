@@ -10,10 +10,10 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+from files import PictureError
+
 import numpy as np
 from PIL import Image, ImageOps
-
-from files import PictureError
 
 try:  # a package that not everybody needs; what iPhones make is HEIC
     from pillow_heif import register_heif_opener

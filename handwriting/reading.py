@@ -10,15 +10,15 @@ where the network is surest of all pieces.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import nn
-
 from dataset import normalize
 from handwriting import photo
 from handwriting.mix import SURE
 from handwriting.photo import Shape
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
 
 WIDE, WIDE_ALONE = 0.9, 1.5  # widths in heights: shapes that are wider may be several digits
 SURE_CUT = 0.8  # the least probability of the pieces of a shape that is cut

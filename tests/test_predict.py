@@ -9,14 +9,14 @@ import os
 import re
 from pathlib import Path
 
+import predict
+from handwriting import picture, reading
+
 import numpy as np
 import pictures
 import pytest
 import warm
 from PIL import Image
-
-import predict
-from handwriting import picture, reading
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(

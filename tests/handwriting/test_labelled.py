@@ -1,9 +1,9 @@
 """predict.py --labels: it counts the pictures that are read, and rejects wrong tables in a line."""
 
-import pytest
-
 from files import DataError
 from handwriting import labelled
+
+import pytest
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 That the network then reads the digits rightly is tested in tests/training/test_reading.py.
 """
 
+from handwriting import photo
+from handwriting.picture import opaque
+
 import numpy as np
 import pictures
 import pytest
 from PIL import Image
-
-from handwriting import photo
-from handwriting.picture import opaque
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import io
 import os
 
+from files import PictureError
+from handwriting import picture
+
 import numpy as np
 import pictures
 import pytest
 from PIL import Image
-
-from files import PictureError
-from handwriting import picture
 
 
 def saved(image, path, **options):

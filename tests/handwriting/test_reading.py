@@ -6,17 +6,17 @@ import os
 import tarfile
 from pathlib import Path
 
-import numpy as np
-import pictures
-import pytest
-import torch
-from PIL import Image, ImageDraw, ImageOps
-
 import predict
 from dataset import normalize
 from digits import synthetic
 from handwriting import nondigits, picture, reading
 from training.checkpoint import load, network
+
+import numpy as np
+import pictures
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageOps
 
 pytestmark = pytest.mark.skipif(
     not predict.SHIPPED.exists(), reason="pretrained/handwriting.pt is not there"
