@@ -14,12 +14,11 @@ from training import data, distributed
 from training.checkpoint import FILES, METRICS, PLOTS, RUNS, load, network, write_table
 from training.config import Config, title
 from training.program import command_line, tell
-from training.schedule import SGD
 from training.tally import Tally
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from tqdm import tqdm
 
@@ -130,13 +129,13 @@ def clocks() -> tuple[float, float]:
 
 
 def method(config: Config, optimizer: Optimizer, scheduler: LRScheduler) -> dict[str, Any]:
-    """How the weights are changed, for config.json: the recipe's values, where they are true.
+    """How the weights are changed, for config.json: what the optimizer says of itself.
 
     Whoever puts another optimizer or scheduler into main.py finds their classes there.
     """
     facts: dict[str, Any] = dict.fromkeys(("momentum", "nesterov", "weight_decay"))
-    if type(optimizer) is SGD:
-        facts = {key: getattr(config, key) for key in facts}
+    if isinstance(optimizer, SGD):
+        facts = {key: optimizer.defaults[key] for key in facts}
     schedule = config.schedule if type(scheduler) is LambdaLR else type(scheduler).__name__
     lr = optimizer.defaults.get("lr")
     return facts | {"optimizer": type(optimizer).__name__, "lr": lr, "schedule": schedule}
