@@ -280,7 +280,7 @@ OPTIONS: dict[str, tuple[Value, str]] = {  # {option: (default, help)} of what c
     "quiet": (False, "only the last line, and warnings"),
 }
 WHAT, WHERE = ("model", "recipe"), ("device", "threads", "data_dir", "data")  # groups
-NOT_TRAINED = {"evaluate", "compare", *WHERE, "quiet"}  # what fits --evaluate and --compare
+NOT_TRAINED = {*WHERE, "quiet"}  # what fits --evaluate and --compare
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, argparse.Namespace]:
@@ -310,7 +310,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
 
     given = vars(parser.parse_args(argv))
     for alone in given.keys() & {"evaluate", "compare"}:
-        if unused := [key for key in given if key not in NOT_TRAINED]:
+        if unused := [key for key in given if key not in NOT_TRAINED | {alone}]:
             raise ConfigError(
                 alone, f"trains nothing, so leave out --{unused[0].replace('_', '-')}"
             )
