@@ -135,6 +135,7 @@ class Config:
             check(key, getattr(self, key), default)
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov", "needs a --momentum above 0")
+        check("name", self.name, "")
         check_name(self.name)
         declared = network_options(self.model)
         for key, value in self.network.items():
@@ -293,14 +294,14 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
     for f in dataclasses.fields(Config):
         if f.metadata:
             group = what if f.name in WHAT else how
-            add_option(group, f.name, DEFAULTS[f.name], f.metadata["help"])
+            add_option(group, f.name, f.metadata["help"], DEFAULTS[f.name])
     declared = {model: network_options(model) for model in MODELS}
     for key in dict.fromkeys(key for options in declared.values() for key in options):
         owners = [model for model in MODELS if key in declared[model]]
         text = f"{HELP.get(key, key)}, of {' and '.join(owners)}"
-        add_option(what, key, declared[owners[0]][key], text)
+        add_option(what, key, text, *dict.fromkeys(declared[model][key] for model in owners))
     for key, (default, text) in OPTIONS.items():
-        add_option(where if key in WHERE else others, key, default, text)
+        add_option(where if key in WHERE else others, key, text, default)
     add = others.add_argument
     add("--name", help="name of the run (default: made of the options)")
     test_help = "only test a checkpoint: its loss, its accuracy with an interval, its mistakes"
@@ -324,11 +325,12 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
     return config, argparse.Namespace(**options)
 
 
-def add_option(group: argparse._ArgumentGroup, key: str, default: Any, text: str) -> None:  # noqa: ANN401
-    """Add an option with this default, of the default's type, to a group of the command line."""
+def add_option(group: argparse._ArgumentGroup, key: str, text: str, *defaults: Value) -> None:
+    """Add an option, of its default's type, to a group; networks may have other defaults for it."""
+    default = defaults[0]
     flag = f"--{key.replace('_', '-')}"
     if isinstance(default, bool):
-        action = argparse.BooleanOptionalAction if key in DEFAULTS else "store_true"
+        action = argparse.BooleanOptionalAction if key not in OPTIONS else "store_true"
         group.add_argument(flag, action=action, help=text)
         return
     kind = {int: program.whole, float: program.real}.get(type(default), str)
@@ -336,4 +338,5 @@ def add_option(group: argparse._ArgumentGroup, key: str, default: Any, text: str
     how: dict[str, Any] = (
         {"choices": CHOICES[key]} if key in CHOICES else {"type": kind, "metavar": metavar}
     )
-    group.add_argument(flag, help=f"{text} (default: {default})", **how)
+    shown = " or ".join(map(str, defaults))
+    group.add_argument(flag, help=f"{text} (default: {shown})", **how)
