@@ -11,8 +11,7 @@ from training import program
 program.begin(__name__)
 
 import argparse
-import functools
-import math
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -21,9 +20,9 @@ from model import build
 from study.compare import compare
 from training import checkpoint, data, distributed
 from training.config import Config, one_for_each_seed, parse
-from training.report import Report, Run, in_words, method, tell_evaluation
+from training.report import Report, Run, tell_evaluation
 from training.schedule import SGD, highest_rate, learning_rate, seed_weights, shuffled
-from training.tally import Tally, cross_entropy, require_finite
+from training.tally import CrossEntropy, Tally, require_finite
 
 import torch
 from torch import nn
@@ -71,11 +70,11 @@ def predict(model: nn.Module, dataset: MNIST, order: torch.Tensor) -> torch.Tens
 def fit(
     config: Config,
     train_set: MNIST,
-    test_set: MNIST | None,
+    test_set: MNIST | None = None,
     resume: bool = False,
     report: Report | None = None,
 ) -> Run:
-    """Train one run and save it after each epoch; with `resume`, go on after its last saved epoch.
+    """Train one run and save it after each epoch; `resume` goes on after its last saved epoch.
 
     It runs on the device of the datasets. Errors: UserError, OSError.
     """
@@ -83,31 +82,17 @@ def fit(
     config, train_set, test_set = data.prepared(config, train_set, test_set)
     seed_weights(config.seed)
     model = build(config.model, config.network).to(device)
-    optimizer = SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        fused=device.type in ("cpu", "cuda"),
-    )
     size = distributed.share_of_batch(config.batch_size)
-    count = distributed.share_of_epoch(len(train_set), size)
-    steps = math.ceil(count / size)
-    scheduler = LambdaLR(optimizer, learning_rate(config.schedule, config.epochs * steps))
-    criterion = functools.partial(
-        cross_entropy, label_smoothing=config.label_smoothing, non_digits=config.mix != "none"
-    )
+    steps = distributed.steps(len(train_set), size)
+    optimizer, scheduler = optimization(model, config, config.epochs * steps)
+    criterion = CrossEntropy(config.label_smoothing, non_digits=config.mix != "none")
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    with checkpoint.locked(config):
-        saved = distributed.from_rank_0(lambda: checkpoint.start(config, device, resume))
-        history = checkpoint.restore(saved, config, **parts)
-        facts = method(config, optimizer, scheduler)
-        report.begin(config, history, in_words(facts), on_cpu=device.type == "cpu")
+    with checkpoint.run_folder(config, device, resume, **parts) as folder:
+        report.begin(folder)
         parallel = distributed.wrap(model)  # the model itself where there is one process
-        for epoch in range(len(history) + 1, config.epochs + 1):
+        for epoch in range(len(folder.history) + 1, config.epochs + 1):
             start, lr = time.perf_counter(), highest_rate(scheduler, steps)
-            order = distributed.shard(shuffled(len(train_set), config.seed, epoch))[:count]
+            order = distributed.equal_shard(shuffled(len(train_set), config.seed, epoch), size)
             batches = report.progress(train_set.batches(order, size), epoch, steps)
             trained = train(parallel, batches, criterion, optimizer, scheduler)
             tested = test(model, test_set)
@@ -121,28 +106,41 @@ def fit(
                 "seconds": round(time.perf_counter() - start, 3),
                 "points": trained.points(epoch),
             }
-            require_finite(model, config.name, row, config.weight_decay)
-            history.append(checkpoint.plain(row))
-            checkpoint.save(config, history, device, facts, **parts)
-            report.epoch(history[-1])
+            require_finite(model, row, config)
+            folder.add(row)
+            report.epoch(folder.history[-1])
     logits = predict(model, test_set, torch.arange(len(test_set)))
-    return Run(config, history, logits, test_set, in_words(facts), config.epochs * steps)
+    return Run(config, folder.history, logits, test_set, folder.method, config.epochs * steps)
+
+
+def optimization(
+    model: nn.Module, config: Config, steps: int
+) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    """The optimizer, and the scheduler that `train` steps after each of all `steps` batches."""
+    optimizer = SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    scheduler = LambdaLR(optimizer, learning_rate(config.schedule, steps))
+    return optimizer, scheduler
 
 
 def run(config: Config, options: argparse.Namespace, argv: Sequence[str] | None) -> int:
     """Load the data, train every seed, draw; gives the exit status."""
     report = Report(options.quiet)
     with distributed.group(options.device):
-        splits = ("train",) if config.val_size else ("train", "test")
-        train_set, *test_sets = data.load(splits, options, report.say)
-        test_set = test_sets[0] if test_sets else None
+        sets = data.load(["train"] if config.val_size else ["train", "test"], options, report.say)
         report.introduce(build(config.model, config.network), options.device)
-        config, *_ = data.prepared(config, train_set, test_set)  # it has a name now
+        config = dataclasses.replace(config, data=data.data_name(sets))  # is part of its name
         runs: list[Run] = []
         try:
             for seeded in one_for_each_seed(config, options.runs):
                 resume = options.resume and (not runs or checkpoint.exists(seeded))
-                runs.append(fit(seeded, train_set, test_set, resume, report))
+                runs.append(fit(seeded, *sets, resume=resume, report=report))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(report.interrupted(argv)) from None
         report.end(runs)

@@ -33,6 +33,7 @@ from model import MODELS, build
 from training import distributed
 from training.config import Config
 from training.program import tell
+from training.schedule import method
 
 import filelock
 import numpy as np
@@ -52,6 +53,19 @@ Stateful = Any  # a model, optimizer or scheduler: it has state_dict() and load_
 
 
 # Starting
+
+
+@contextlib.contextmanager
+def run_folder(
+    config: Config, device: torch.device, resume: bool, **parts: Stateful
+) -> Generator["RunFolder"]:
+    """Lock and start or continue a run; `parts` are its model, optimizer and scheduler.
+
+    Errors: CheckpointError.
+    """
+    with locked(config):
+        saved = distributed.from_rank_0(lambda: start(config, device, resume))
+        yield RunFolder(config, restore(saved, config, **parts), device, parts)
 
 
 @contextlib.contextmanager
@@ -144,32 +158,37 @@ def exists(config: Config) -> bool:
 # Saving
 
 
-def save(
-    config: Config, history: list[dict], device: torch.device, facts: dict, **parts: Stateful
-) -> None:
-    """Write a run's four files after an epoch; OSError, and UserError for what cannot be saved.
+class RunFolder:
+    """A run's folder while this process uses it, and the history of its finished epochs."""
 
-    `parts` are the model, the optimizer and the scheduler; `facts` are for config.json, which a
-    person reads and this program does not.
-    """
-    if distributed.rank() > 0:
-        return
-    folder = RUNS / config.name
-    classes = {f"{name}_class": type(part).__name__ for name, part in parts.items()}
-    state = {
-        "config": config,
-        "epoch": len(history),
-        "history": history,
-        **{name: bare(part).state_dict() for name, part in parts.items()},
-        "versions": versions(config, device) | classes,
-    }
-    write_state(folder / "checkpoint.pt", state)
-    try:
-        text = json.dumps(config.to_dict() | facts, indent=2, ensure_ascii=False) + "\n"
-        write_whole(folder / "config.json", text.encode())
-        write_metrics(folder, config, history)
-    except PermissionError as error:  # held by another program; the next epoch writes it again
-        tell(f"warning: {error.filename}: {error.strerror}; the training goes on")
+    def __init__(self, config: Config, history: list[dict], device: torch.device, parts: dict):
+        self.config, self.history, self.device, self.parts = config, history, device, parts
+        self.method = method(config, parts["optimizer"], parts["scheduler"])
+
+    def add(self, row: dict) -> None:
+        """Write the four files with one more epoch; OSError, and UserError for what cannot be."""
+        # numbers of numpy and torch become Python's
+        row = {k: value.item() if hasattr(value, "item") else value for k, value in row.items()}
+        self.history.append(row)
+        if distributed.rank() > 0:
+            return
+        folder = RUNS / self.config.name
+        classes = {f"{name}_class": type(part).__name__ for name, part in self.parts.items()}
+        state = {
+            "config": self.config,
+            "epoch": len(self.history),
+            "history": self.history,
+            **{name: bare(part).state_dict() for name, part in self.parts.items()},
+            "versions": versions(self.config, self.device) | classes,
+        }
+        write_state(folder / "checkpoint.pt", state)
+        try:
+            values = self.config.to_dict() | self.method
+            text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+            write_whole(folder / "config.json", text.encode())
+            write_metrics(folder, self.config, self.history)
+        except PermissionError as error:  # held by another program; the next epoch writes it again
+            tell(f"warning: {error.filename}: {error.strerror}; the training goes on")
 
 
 def write_state(path: Path, state: dict) -> None:
@@ -186,11 +205,6 @@ def write_state(path: Path, state: dict) -> None:
             "scheduler and history may only hold tensors, numbers and texts"
         ) from None
     write_whole(path, buffer.getvalue())
-
-
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the history in Python's own numbers, which numpy's and torch's become."""
-    return {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
 
 
 def export(source: Path, destination: Path) -> None:

@@ -7,6 +7,7 @@ The mean of their means is then the mean over the batch.
 
 import contextlib
 import datetime
+import math
 import os
 from collections.abc import Callable, Generator
 from typing import TypeVar
@@ -113,19 +114,26 @@ def share_of_batch(size: int) -> int:
     return size // world_size()
 
 
-def share_of_epoch(count: int, size: int) -> int:
-    """How many of `count` images each rank takes in an epoch of batches of `size` for each rank.
-
-    At most world_size - 1 images are left out; and a last batch of one image, whose variance
-    BatchNorm could not compute.
-    """
-    share = count // world_size()
-    return share - 1 if share % size == 1 and share > 1 and size > 1 else share
-
-
 def shard(order: torch.Tensor) -> torch.Tensor:
     """The rows of an order that are this rank's."""
     return order[rank() :: world_size()]
+
+
+def equal_shard(order: torch.Tensor, size: int) -> torch.Tensor:
+    """The rows of an epoch's order that are this rank's, the same number for each rank.
+
+    At most world_size - 1 images are left out; and a last batch of one image, of `size` in a batch,
+    whose variance BatchNorm could not compute.
+    """
+    share = len(order) // world_size()
+    if share % size == 1 and share > 1 and size > 1:
+        share -= 1
+    return shard(order)[:share]
+
+
+def steps(count: int, size: int) -> int:
+    """How many batches there are in an epoch of `count` images."""
+    return math.ceil(len(equal_shard(torch.arange(count), size)) / size)
 
 
 def all_sum(numbers: list[float]) -> list[float]:

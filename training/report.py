@@ -11,15 +11,22 @@ from typing import Any, NamedTuple
 from dataset import MNIST
 from handwriting.mix import unseen
 from training import data, distributed
-from training.checkpoint import FILES, METRICS, PLOTS, RUNS, load, network, write_table
+from training.checkpoint import (
+    FILES,
+    METRICS,
+    PLOTS,
+    RUNS,
+    RunFolder,
+    load,
+    network,
+    write_table,
+)
 from training.config import Config, title
 from training.program import command_line, tell
 from training.tally import Tally
 
 import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from tqdm import tqdm
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -32,7 +39,7 @@ class Run(NamedTuple):
     history: list[dict]  # a row for each epoch
     logits: torch.Tensor  # of the images that it was tested on, after the last epoch
     test_set: MNIST  # those images
-    method: str  # how its weights were changed, in words
+    method: dict[str, Any]  # how its weights were changed
     steps: int  # in all epochs
 
 
@@ -62,10 +69,12 @@ class Report:
         many = f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
         self.say(f"{count:,} parameters (python model.py lists them), trained on {device}{many}")
 
-    def begin(self, config: Config, history: list[dict], method: str, on_cpu: bool) -> None:
+    def begin(self, folder: RunFolder) -> None:
         """Name a run and head its table; show the epochs that a resumed run has."""
-        self.config, self.on_cpu, self.clocks, self.saved = config, on_cpu, clocks(), ""
-        what, options = title(config, method)
+        config, history = folder.config, folder.history
+        self.config, self.clocks, self.saved = config, clocks(), ""
+        self.on_cpu = folder.device.type == "cpu"
+        what, options = title(config, in_words(folder.method))
         self.say(f"\n{config.name}: {what}\n{options}")
         part = "val" if config.val_size else "test"
         self.say(f"epoch  train loss  train acc  {part:>4} loss  {part:>4} acc        lr  seconds")
@@ -128,19 +137,6 @@ def clocks() -> tuple[float, float]:
     return time.process_time(), time.time()
 
 
-def method(config: Config, optimizer: Optimizer, scheduler: LRScheduler) -> dict[str, Any]:
-    """How the weights are changed, for config.json: what the optimizer says of itself.
-
-    Whoever puts another optimizer or scheduler into main.py finds their classes there.
-    """
-    facts: dict[str, Any] = dict.fromkeys(("momentum", "nesterov", "weight_decay"))
-    if isinstance(optimizer, SGD):
-        facts = {key: optimizer.defaults[key] for key in facts}
-    schedule = config.schedule if type(scheduler) is LambdaLR else type(scheduler).__name__
-    lr = optimizer.defaults.get("lr")
-    return facts | {"optimizer": type(optimizer).__name__, "lr": lr, "schedule": schedule}
-
-
 def in_words(facts: dict[str, Any]) -> str:
     """The result of `method` as titles show it."""
     words = [f"lr {facts['lr']:g} {facts['schedule']}"]
@@ -156,7 +152,7 @@ def draw(runs: list[Run]) -> list[Path]:
     from figures import run  # here, because matplotlib takes 0.3 s to import
 
     config, _, logits, test_set, method, _ = runs[0]
-    heading = title(config, method, len(runs))
+    heading = title(config, in_words(method), len(runs))
     images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), logits.cpu()
     note = f"of seed {config.seed}, one of {len(runs)} seeds" if len(runs) > 1 else ""
     figures = {

@@ -6,6 +6,7 @@ needs no state of a generator to continue exactly.
 
 from collections.abc import Callable
 from inspect import unwrap
+from typing import Any
 
 from training import distributed
 
@@ -67,3 +68,20 @@ def highest_rate(scheduler: LRScheduler, steps: int) -> float:
     step = scheduler.last_epoch
     rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
     return max(float(lr) * factor(step + k) for lr, factor in rates for k in range(steps))
+
+
+def method(
+    config: Any,  # noqa: ANN401
+    optimizer: torch.optim.Optimizer,
+    scheduler: LRScheduler,
+) -> dict[str, Any]:
+    """How the weights are changed, for config.json and titles; `config` is a run's Config.
+
+    The numbers are the optimizer's own; other classes than this project's are named.
+    """
+    facts: dict[str, Any] = dict.fromkeys(("momentum", "nesterov", "weight_decay"))
+    if isinstance(optimizer, torch.optim.SGD):
+        facts = {key: optimizer.defaults[key] for key in facts}
+    schedule = config.schedule if type(scheduler) is LambdaLR else type(scheduler).__name__
+    lr = optimizer.defaults.get("lr")
+    return facts | {"optimizer": type(optimizer).__name__, "lr": lr, "schedule": schedule}

@@ -3,6 +3,7 @@
 import itertools
 import math
 from functools import cached_property
+from typing import Any
 
 from files import Diverged
 from training import distributed
@@ -14,17 +15,21 @@ from torch import nn
 BLOCK = 10_000  # images; thousands of small tensors would fragment the heap and slow each step
 
 
-def cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float, non_digits: bool
-) -> torch.Tensor:
-    """The mean cross-entropy of a batch (a scalar); logits (N x 10, float32), labels (N, int64).
+class CrossEntropy:
+    """The mean cross-entropy of a batch.
 
     With `non_digits` a label of -1 says that there is no digit: its target is a tenth for each.
     """
-    if non_digits:
-        targets = F.one_hot(labels.clamp(min=0), logits.shape[1]).float()
-        labels = torch.where(labels[:, None] < 0, 1 / logits.shape[1], targets)
-    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+    def __init__(self, label_smoothing: float = 0.0, non_digits: bool = False):
+        self.label_smoothing, self.non_digits = label_smoothing, non_digits
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss (a scalar); logits are float32, N x 10, and labels int64, N."""
+        if self.non_digits:
+            targets = F.one_hot(labels.clamp(min=0), logits.shape[1]).float()
+            labels = torch.where(labels[:, None] < 0, 1 / logits.shape[1], targets)
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
 
 class Tally:
@@ -105,16 +110,16 @@ def grown(kept: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return larger
 
 
-def require_finite(model: nn.Module, name: str, row: dict, weight_decay: float) -> None:
-    """Raise Diverged if an epoch, whose row of the history is given, left something not finite."""
+def require_finite(model: nn.Module, row: dict, config: Any) -> None:  # noqa: ANN401
+    """Raise Diverged if an epoch, by its row of the history, left something that is not finite."""
     losses = math.isfinite(row["train_loss"]) and math.isfinite(row["test_loss"])
     weights = all(weight.isfinite().all() for weight in model.parameters())
     buffers = not any(buffer.isnan().any() for buffer in model.buffers())
     if not (losses and weights and buffers):
         # A step multiplies weights by 1 - lr * decay: from lr * decay = 1 on, none is left.
-        suspect = "--weight-decay" if row["lr"] * weight_decay >= 1 else "--lr"
+        suspect = "--weight-decay" if row["lr"] * config.weight_decay >= 1 else "--lr"
         raise Diverged(
-            f"{name}: diverged in epoch {row['epoch']} (learning rate {row['lr']:g}, loss "
+            f"{config.name}: diverged in epoch {row['epoch']} (learning rate {row['lr']:g}, loss "
             f"{row['train_loss']:g}); {row['epoch'] - 1} earlier epochs are saved; try a smaller "
             f"{suspect}"
         )

@@ -392,10 +392,17 @@ def test_tables_that_another_program_holds_are_a_warning(path, state, monkeypatc
 
     monkeypatch.chdir(path.parent)
     monkeypatch.setattr(checkpoint, "write_whole", held)
-    parts = {name: torch.nn.Linear(1, 1) for name in ("model", "optimizer", "scheduler")}
-    checkpoint.save(state["config"], state["history"], CPU, {}, **parts)
+    row = state["history"].pop()
+    folder = checkpoint.RunFolder(state["config"], state["history"], CPU, parts_of(state["config"]))
+    folder.add(row)
     assert "metrics.csv: Permission denied; the training goes on" in capsys.readouterr().err
     assert checkpoint.load("x")["epoch"] == 2
+
+
+def parts_of(config):
+    model = MODELS[config.model](**config.network)
+    optimizer, scheduler = main.optimization(model, config, 10)
+    return {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 
 
 def test_an_exported_checkpoint_classifies_and_says_how_it_came_about(path, state):
@@ -411,11 +418,7 @@ def test_an_exported_checkpoint_classifies_and_says_how_it_came_about(path, stat
 
 @pytest.mark.parametrize(("name", "broken"), [("optimizer", {"state": {}}), ("scheduler", 3)])
 def test_what_the_optimizer_cannot_take_is_refused_in_one_line(name, broken, state):
-    config = state["config"]
-    model = MODELS[config.model](**config.network)
-    optimizer = main.SGD(model.parameters())
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1)
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    config, parts = state["config"], parts_of(state["config"])
     with pytest.raises(CheckpointError, match=f"its {name} is not the {name} of this program"):
         checkpoint.restore(state | {name: broken}, config, **parts)
     assert checkpoint.restore(state, config, **parts) == state["history"]
