@@ -5,19 +5,24 @@ import statistics
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-import torch
-from PIL import Image
-
 from dataset import MNIST
-from digits.tarball import write_tarball
+from figures import run
 from training import report
 from training.config import Config
 from training.report import Report, Run
 
+import pytest
+import torch
+from helpers import write_data
+from matplotlib.figure import Figure
+from PIL import Image
+
 # Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
 pytestmark = pytest.mark.filterwarnings(
     "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
+)
+MNIST_LABELS = torch.arange(10).repeat_interleave(
+    torch.tensor([980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
 )
 
 
@@ -28,128 +33,128 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def test_set(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    images = torch.randint(256, (50, 28, 28), dtype=torch.uint8)
-    write_tarball(folder / "test.tar", images, torch.arange(50) % 10, "test")
-    return MNIST(folder, train=False)
+    return MNIST(write_data(tmp_path_factory.mktemp("own"), 1, 50), train=False)
 
 
-def finished(accuracy, images=50, seed=0, **options):
+def finished(accuracy, tested_on, seed=0, steps=1000, **options):
     """A made-up run of two epochs that ends at a test accuracy (a fraction)."""
-    history = [
-        {
-            "epoch": epoch,
-            "lr": 0.01,
-            "train_loss": 0.5 / epoch,
-            "train_accuracy": accuracy / 2,
-            "test_loss": 0.4 / epoch + seed,
-            "test_accuracy": accuracy,
-            "seconds": 1.5,
-            "points": [[epoch - 0.5, 0.5, 0.5], [float(epoch), 0.4, 0.6]],
-        }
-        for epoch in (1, 2)
-    ]
-    name = "a" if seed == 0 else f"a_seed{seed}"
-    config = Config(epochs=2, seed=seed, name=name, **options)
-    return Run(config, history, torch.zeros(images, 10))
-
-
-# ---- the table of seeds
+    if isinstance(tested_on, torch.Tensor):  # only labels
+        tested_on = SimpleNamespace(targets=tested_on)
+    row = {"lr": 0.01, "train_loss": 0.4, "train_accuracy": accuracy / 2, "seconds": 1.5}
+    row |= {"test_loss": 0.2 + seed, "test_accuracy": accuracy, "points": [[1.0, 0.4, 0.6]]}
+    config = Config(epochs=2, seed=seed, name=f"a_seed{seed}" if seed else "a", **options)
+    logits = torch.zeros(len(tested_on.targets), 10)
+    return Run(config, [{"epoch": 1, **row}, {"epoch": 2, **row}], logits, tested_on, "lr 1", steps)
 
 
 def test_several_seeds_leave_a_table_with_mean_and_standard_deviation(test_set, capsys):
-    Report().end([finished(0.9), finished(0.8, seed=1), finished(0.85, seed=2)], test_set)
-    assert "runs/a_runs3.csv" in capsys.readouterr().out.replace("\\", "/").splitlines()
+    Report().end([finished(a, test_set, seed=k) for k, a in enumerate((0.9, 0.8, 0.85))])
+    out = capsys.readouterr().out.replace("\\", "/").splitlines()
+    assert "runs/a_runs3.csv" in out and "plots/a_runs3_curves.png" in out
+    assert out[-1].startswith(
+        "a_runs3: test accuracy 85.00 ± 5.00 %, loss 1.2000 (epoch 2, 3 seeds, "
+    )
     with open("runs/a_runs3.csv", encoding="utf-8", newline="") as file:
-        first, second, third, mean, deviation = csv.DictReader(file)
-    columns = "seed folder epochs test_loss test_accuracy train_loss train_accuracy seconds"
-    assert list(first) == columns.split()
-    assert list(second.values()) == ["1", "runs/a_seed1", "2", "1.2", "0.8", "0.25", "0.4", "3.0"]
-    assert [row["folder"] for row in (first, third)] == ["runs/a", "runs/a_seed2"]
+        *seeds, mean, deviation = csv.DictReader(file)
+    assert ",".join(seeds[1]) == (
+        "seed,folder,epochs,test_loss,test_accuracy,train_loss,train_accuracy,seconds"
+    )
+    assert ",".join(seeds[1].values()) == "1,runs/a_seed1,2,1.2,0.8,0.4,0.4,3.0"
     assert (mean["seed"], deviation["seed"]) == ("mean", "standard deviation")
     for metric in ("test_loss", "test_accuracy", "train_accuracy", "seconds"):
-        values = [float(row[metric]) for row in (first, second, third)]
+        values = [float(row[metric]) for row in seeds]
         assert float(mean[metric]) == pytest.approx(statistics.mean(values))
         assert float(deviation[metric]) == pytest.approx(statistics.stdev(values))
 
 
-def test_one_run_leaves_no_table(test_set):
-    Report(quiet=True).end([finished(0.9)], test_set)
+def test_one_run_leaves_three_pictures_and_no_table(test_set, capsys):
+    Report(quiet=True).end([finished(0.02, test_set)])
     assert not list(Path().glob("runs/*.csv"))
-    assert len(list(Path("plots").iterdir())) == 3
+    pictures = sorted(Path("plots").iterdir())
+    assert [p.name for p in pictures] == ["a_confusion.png", "a_curves.png", "a_mistakes.png"]
+    for picture in pictures:
+        Image.open(picture).verify()
+    out, err = capsys.readouterr()  # that nothing was learned is the last line also when quiet
+    assert out.count("\n") == 1 and err.startswith("warning: a: the network has learned nothing")
 
 
-# ---- no better than guessing
-
-MNIST_LABELS = torch.repeat_interleave(
-    torch.arange(10), torch.tensor([980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+@pytest.mark.parametrize(
+    ("labels", "nothing", "something"),
+    [
+        (MNIST_LABELS, [0.0, 0.08, 0.098, 0.1135, 0.118], [0.12, 0.5, 0.98, 1.0]),
+        (torch.arange(10), [0.2], [0.5]),  # a small test set leaves more to chance
+        (torch.tensor([7] * 9500 + [1] * 500), [0.95], [0.96]),
+        (torch.full((30,), 7), [], [1.0]),
+    ],
 )
+def test_no_better_than_one_digit_for_all_has_learned_nothing(labels, nothing, something):
+    for accuracy in something:
+        assert report.nothing_learned([finished(accuracy, labels)]) == ""
+    for accuracy in nothing:
+        line = report.nothing_learned([finished(accuracy, labels)])
+        assert line.startswith("warning: a: the network has learned nothing: test accuracy ")
+        assert f" {100 * accuracy:.2f} %, while always answering " in line
+    if nothing == [0.95]:
+        assert "always answering 7 gives 95.00 %" in line
 
 
-@pytest.mark.parametrize("accuracy", [0.0, 0.08, 0.098, 0.1135, 0.118])
-def test_no_better_than_one_digit_for_all_has_learned_nothing(accuracy):
-    line = report.nothing_learned([finished(accuracy, lr=10.0)], MNIST_LABELS)
-    assert line.startswith("warning: a: the network has learned nothing: test accuracy ")
-    assert f" {100 * accuracy:.2f} %" in line and "always answering 1 gives 11.35 %" in line
-    assert "--lr 10)" in line and line.index("learning rate") < line.index("data")
-
-
-@pytest.mark.parametrize("accuracy", [0.12, 0.5, 0.98, 1.0])
-def test_better_than_guessing_is_no_warning(accuracy):
-    assert report.nothing_learned([finished(accuracy)], MNIST_LABELS) == ""
-
-
-def test_a_small_test_set_leaves_more_to_chance():
-    labels = torch.arange(10)
-    assert report.nothing_learned([finished(0.2)], labels)
-    assert not report.nothing_learned([finished(0.5)], labels)
-
-
-def test_a_test_set_with_much_of_one_digit_needs_more():
-    labels = torch.tensor([7] * 9500 + [1] * 500)
-    assert "always answering 7 gives 95.00 %" in report.nothing_learned([finished(0.95)], labels)
-    assert report.nothing_learned([finished(0.96)], labels) == ""
-
-
-def test_all_right_is_not_nothing_even_if_there_is_one_digit_only():
-    assert report.nothing_learned([finished(1.0)], torch.full((30,), 7)) == ""
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr": 10.0}, "first try another learning rate (it was --lr 10), then look at the data"),
+        ({"steps": 299}, "299 steps are few; try more --epochs or a smaller --batch-size"),
+        ({"val_size": 1000}, "validation accuracy 5.00 %"),
+    ],
+)
+def test_the_advice_fits_the_run(options, words):
+    assert words in report.nothing_learned([finished(0.05, MNIST_LABELS, **options)])
 
 
 def test_of_several_seeds_those_that_failed_are_counted():
-    runs = [finished(0.08), finished(0.98, seed=1), finished(0.1, seed=2)]
-    line = report.nothing_learned(runs, MNIST_LABELS)
-    assert (
-        "warning: a_runs3: 2 of 3 seeds have learned nothing: test accuracy 10.00 % at most" in line
-    )
+    runs = [finished(a, MNIST_LABELS, seed=k) for k, a in enumerate((0.08, 0.98, 0.1))]
+    words = "warning: a_runs3: 2 of 3 seeds have learned nothing: test accuracy 10.00 % at most"
+    assert words in report.nothing_learned(runs)
 
 
-def test_the_set_that_was_tested_on_is_named():
-    run = finished(0.05, val_size=1000)
-    assert "validation accuracy 5.00 %" in report.nothing_learned([run], MNIST_LABELS)
-
-
-def test_that_nothing_was_learned_is_the_last_line_also_when_quiet(test_set, capsys):
-    Report(quiet=True).end([finished(0.02)], test_set)
-    out, err = capsys.readouterr()
-    assert out.count("\n") == 1 and err.count("\n") == 1
-    assert err.startswith("warning: a: the network has learned nothing")
-
-
-# ---- is the difference more than noise
-
-
-def test_an_evaluation_prints_an_interval_and_draws(test_set, capsys):
+@pytest.mark.parametrize(
+    ("name", "stem", "heading", "end"),
+    [
+        ("mnist", "_evaluated", "MNIST", ""),
+        ("fashion", "_evaluated_on_fashion", "fashion, not MNIST", ""),
+        (
+            "generated",
+            "_evaluated_on_generated",
+            "generated digits, not MNIST",
+            " on GENERATED digits, not MNIST",
+        ),
+    ],
+)
+def test_an_evaluation_prints_an_interval_and_names_its_data(
+    name, stem, heading, end, test_set, monkeypatch, capsys
+):
+    titles = []
+    monkeypatch.setattr(report.data, "data_name", lambda sets: name)
+    for kind in ("confusion", "mistakes"):
+        monkeypatch.setattr(run, kind, lambda title, *_: titles.append(title[0]) or Figure())
     logits = 5.0 * torch.nn.functional.one_hot(test_set.targets, 10)
     tested = SimpleNamespace(logits=logits, loss=0.1234, accuracy=1.0)
-    path = Path("pretrained", "lenet5.pt")
-    report.tell_evaluation(path, {"config": Config(), "history": []}, tested, test_set)
+    report.tell_evaluation(Path("best.pt"), {"config": Config()}, tested, test_set)
     *pictures, line = capsys.readouterr().out.splitlines()
     assert line == (
-        f"{path}: test accuracy 100.00 % (95 % interval 92.87 to 100.00 %, 50 images), loss 0.1234"
+        "best.pt: test accuracy 100.00 % (95 % interval 92.87 to 100.00 %, 50 images), "
+        f"loss 0.1234{end}"
     )
-    assert [Path(name).name for name in pictures] == [
-        "lenet5_evaluated_confusion.png",
-        "lenet5_evaluated_mistakes.png",
+    assert [Path(p).name for p in pictures] == [
+        f"best{stem}_confusion.png",
+        f"best{stem}_mistakes.png",
     ]
-    for name in pictures:
-        Image.open(name).verify()
+    assert titles == [f"LeNet-5 on {heading}"] * 2
+
+
+def test_a_learning_rate_that_has_vanished_is_a_warning(capsys):
+    shown = Report(quiet=True)
+    row = {"train_loss": 1, "train_accuracy": 0, "test_loss": 1, "test_accuracy": 0, "seconds": 1}
+    shown.begin(Config(epochs=10, name="a"), [], "StepLR", on_cpu=True)
+    for epoch, lr, warned in ((8, 0.01, False), (8, 2e-284, True), (10, 0.0, False)):
+        shown.epoch({"epoch": epoch, "lr": lr, **row})
+        assert ("nothing more is learned" in capsys.readouterr().err) == warned

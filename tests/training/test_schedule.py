@@ -1,9 +1,28 @@
-"""Schedules rise and fall as they say; SGD is torch's own."""
+"""Seeds decide everything random; schedules rise and fall as they say; SGD is torch's own."""
+
+from training.schedule import SGD, derived_seed, learning_rate, shuffled
 
 import pytest
 import torch
 
-from training.schedule import SGD, learning_rate
+
+def test_the_order_is_a_permutation_that_seed_and_epoch_decide():
+    order = shuffled(100, 3, 4)
+    assert sorted(order.tolist()) == list(range(100))
+    assert torch.equal(order, shuffled(100, 3, 4))
+    assert not torch.equal(order, shuffled(100, 3, 5))
+    assert not torch.equal(order, shuffled(100, 4, 4))
+    assert len({derived_seed(s, e, 0) for s in range(20) for e in range(20)}) == 400  # not s + e
+
+
+def test_ranks_share_the_order_and_draw_noise_of_their_own(monkeypatch):
+    orders, noise = [], []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        orders.append(shuffled(50, 0, 1))
+        noise.append(torch.rand(3))
+    assert torch.equal(*orders) and not torch.equal(*noise)
 
 
 @pytest.mark.parametrize(("schedule", "halfway"), [("linear", 0.5), ("quadratic", 0.25)])

@@ -1,0 +1,152 @@
+"""What a user does wrong ends in one line that says what, why and what to do; nothing is lost."""
+
+import os
+from pathlib import Path
+
+import main
+from model import MODELS, LeNet5
+from training import report
+
+import filelock
+import pytest
+import torch
+from helpers import write_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"), 300, 100)
+
+
+# ---- the settings, made in the current folder; each gets pytest's monkeypatch
+
+
+def broken_data(patch):
+    Path("data").mkdir()
+    for split in ("train", "test"):
+        Path(f"data/{split}.tar").write_bytes(b"no tarball")
+
+
+def no_test_set(patch):
+    write_data(Path("data"), 20, 1)
+    Path("data/test.tar").unlink()
+
+
+def text_file(patch):
+    Path("notes.txt").write_text("epoch,lr\n")
+
+
+def finished_run(patch):
+    patch.setattr(report, "draw", lambda runs: [])
+    assert main.main([*TRAIN.split(), "--data-dir", str(write_data(Path("data"), 99, 99))]) == 0
+
+
+def run_in_use(patch):
+    Path("runs").mkdir()
+    patch.setattr(main, "lock", filelock.FileLock("runs/.a.lock").acquire(), raising=False)
+
+
+def runs_is_a_file(patch):
+    Path("runs").touch()
+
+
+def environment(**values):
+    return lambda patch: [patch.setenv(*value) for value in values.items()]
+
+
+def network(**attributes):
+    """A student's network, "mine": LeNet-5 with these attributes."""
+    return lambda patch: patch.setitem(MODELS, "mine", type("Mine", (LeNet5,), attributes))
+
+
+def no_default(self, width):
+    LeNet5.__init__(self)
+
+
+def used_name(self, lr=3):
+    LeNet5.__init__(self)
+
+
+TRAIN = "--model mlp --epochs 1 --name a"
+ERRORS = [  # arguments, words that the line holds, exit status, setting
+    ("--epochs -1", "--epochs: -1 is not from 1 to 100,000", 2),
+    ("--epochs 1.5", "--epochs: '1.5' is not a whole number", 2),
+    ("--epochs 1_0", "--epochs", 2),
+    ("--epochs ٣", "--epochs", 2),
+    ("--batch-size 0", "--batch-size", 2),
+    ("--lr nan", "--lr", 2),
+    ("--lr inf", "--lr", 2),
+    ("--lr 0", "--lr", 2),
+    ("--lr 1_0.0", "--lr", 2),
+    ("--lr 0,01", "--lr: '0,01' is not a number such as 0.01", 2),
+    ("--momentum 1", "--momentum", 2),
+    ("--weight-decay -1", "--weight-decay", 2),
+    ("--dropout 1.0", "--dropout", 2),
+    ("--dropout nan", "--dropout", 2),
+    ("--label-smoothing 1", "--label-smoothing", 2),
+    ("--device tpu", "--device", 2),
+    ("--device mps", "--device", 2),
+    ("--seed -1", "--seed", 2),
+    ("--seed 4294967295 --runs 3", "--seed: 4294967297 is not from 0 to", 2),
+    ("--runs 0", "--runs", 2),
+    ("--threads 0", "--threads", 2),
+    ("--val-size -1", "--val-size", 2),
+    ("--val-size 300", "--val-size: there are only 300 training images", 2),
+    ("--model alexnet", "--model", 2),
+    ("--schedule cosine", "--schedule", 2),
+    ("--augment lots", "--augment", 2),
+    ("--recipe secret", "--recipe", 2),
+    ("--data none", "--data", 2),
+    ("--name a/b", "--name", 2),
+    ("--hidden 30", "--hidden: lenet5 has no such option; mlp has it", 2),
+    ("--momentum 0 --nesterov", "--nesterov: needs a --momentum above 0", 2),
+    ("--epoch 3", "--epoch 3", 2),
+    ("--overwrite", "--overwrite", 2),
+    ("--evaluate x.pt --lr 0.1", "--evaluate: trains nothing, so leave out --lr", 2),
+    ("--compare a b --val-size 3", "--compare: trains nothing, so leave out --val-size", 2),
+    ("--evaluate a --compare a", "trains nothing, so leave out --", 2),
+    (TRAIN, "train.tar: ", 1, broken_data),
+    (TRAIN, "test.tar: ", 1, no_test_set),
+    ("--evaluate x.pt", "x.pt: not there; use another checkpoint", 1),
+    ("--evaluate notes.txt", "notes.txt: damaged or not a checkpoint", 1, text_file),
+    ("--compare nothing a", "nothing", 1),
+    (f"{TRAIN} --resume", "a: no such run to resume; leave --resume out to start it", 1),
+    (f"{TRAIN} --resume --lr 0.02", "another experiment (lr was 0.01, is 0.02)", 1, finished_run),
+    (TRAIN, "a: another process is using it; wait until it has ended", 1, run_in_use),
+    (TRAIN, "runs: File exists; free some space or make it writable", 1, runs_is_a_file),
+    (f"{TRAIN} --lr 1000000", "a: diverged in epoch 1 (learning rate 1e+06", 1),
+    (f"{TRAIN} --weight-decay 1000000", "try a smaller --weight-decay", 1),
+    (
+        TRAIN,
+        "environment: WORLD_SIZE is 'two', no number; unset it",
+        1,
+        environment(WORLD_SIZE="two"),
+    ),
+    (TRAIN, "RANK expected, but not set; unset WORLD_SIZE", 1, environment(WORLD_SIZE="2")),
+    ("--evaluate x.pt", "it runs as one process", 1, environment(WORLD_SIZE="2", RANK="0")),
+    ("--model mine", "gives (1, 3) for one image; it must give 10 logits", 1)
+    + (network(forward=lambda self, images: images.new_zeros(len(images), 3)),),
+    ("--model mine", "gives None for one image", 1, network(forward=lambda self, images: None)),
+    ("--model mine", "--width: mine has no default", 2, network(__init__=no_default)),
+    ("--model mine", "--lr: is an option of the training", 2, network(__init__=used_name)),
+    ("--model mine --name a", "cannot be saved and read back", 1)
+    + (network(state_dict=lambda self, **_: {"net": torch.nn.Linear}),),
+]
+if not torch.cuda.is_available():
+    ERRORS.append(("--device cuda", "--device: there is no cuda device", 2))
+
+
+@pytest.mark.parametrize("row", ERRORS, ids=lambda row: f"{row[0]}: {row[1]}")
+def test_a_mistake_is_one_line(row, data, tmp_path, monkeypatch, capsys):
+    arguments, words, status, *setting = row
+    monkeypatch.chdir(tmp_path)
+    for prepare in setting:
+        prepare(monkeypatch)
+    before = {path: path.stat().st_mtime for path in Path().rglob("*")}
+    folder = "data" if os.path.exists("data/train.tar") else str(data)
+    capsys.readouterr()
+    assert main.main(["--data-dir", folder, "--device", "cpu", *arguments.split()]) == status
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and words in error
+    if status == 2:
+        assert {path: path.stat().st_mtime for path in Path().rglob("*")} == before
