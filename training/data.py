@@ -48,8 +48,7 @@ def prepared(
         if split <= 0:
             raise ConfigError("val_size", f"there are only {len(train_set):,} training images")
         train_set, test_set = train_set.part(0, split), train_set.part(split, None)
-        missing = set(test_set.targets.tolist()) - set(train_set.targets.tolist())
-        if missing and not config.digests:  # else it was said when they were split before
+        if missing := set(test_set.targets.tolist()) - set(train_set.targets.tolist()):
             digits = ", ".join(map(str, sorted(missing)))
             tell(f"warning: --val-size holds out digits that no training image shows: {digits}")
     if test_set is None:
