@@ -36,6 +36,10 @@ def test_set(tmp_path_factory):
     return MNIST(write_data(tmp_path_factory.mktemp("own"), 1, 50), train=False)
 
 
+METHOD = dict.fromkeys(("momentum", "nesterov", "weight_decay"))
+METHOD |= {"optimizer": "Adam", "lr": 0.01, "schedule": "StepLR"}
+
+
 def finished(accuracy, tested_on, seed=0, steps=1000, **options):
     """A made-up run of two epochs that ends at a test accuracy (a fraction)."""
     if isinstance(tested_on, torch.Tensor):  # only labels
@@ -44,7 +48,7 @@ def finished(accuracy, tested_on, seed=0, steps=1000, **options):
     row |= {"test_loss": 0.2 + seed, "test_accuracy": accuracy, "points": [[1.0, 0.4, 0.6]]}
     config = Config(epochs=2, seed=seed, name=f"a_seed{seed}" if seed else "a", **options)
     logits = torch.zeros(len(tested_on.targets), 10)
-    return Run(config, [{"epoch": 1, **row}, {"epoch": 2, **row}], logits, tested_on, "lr 1", steps)
+    return Run(config, [{"epoch": 1, **row}, {"epoch": 2, **row}], logits, tested_on, METHOD, steps)
 
 
 def test_several_seeds_leave_a_table_with_mean_and_standard_deviation(test_set, capsys):
@@ -154,7 +158,8 @@ def test_an_evaluation_prints_an_interval_and_names_its_data(
 def test_a_learning_rate_that_has_vanished_is_a_warning(capsys):
     shown = Report(quiet=True)
     row = {"train_loss": 1, "train_accuracy": 0, "test_loss": 1, "test_accuracy": 0, "seconds": 1}
-    shown.begin(Config(epochs=10, name="a"), [], "StepLR", on_cpu=True)
+    cpu, config = torch.device("cpu"), Config(epochs=10, name="a")
+    shown.begin(SimpleNamespace(config=config, history=[], device=cpu, method=METHOD))
     for epoch, lr, warned in ((8, 0.01, False), (8, 2e-284, True), (10, 0.0, False)):
         shown.epoch({"epoch": epoch, "lr": lr, **row})
         assert ("nothing more is learned" in capsys.readouterr().err) == warned

@@ -1,6 +1,6 @@
 """A batch's loss is plain cross-entropy; an epoch's loss and accuracy are over every image once."""
 
-from training.tally import Tally, cross_entropy
+from training.tally import CrossEntropy, Tally
 
 import pytest
 import torch
@@ -17,10 +17,10 @@ def test_the_loss_is_torchs_and_no_digit_is_a_tenth_for_each(smoothing):
     logits, labels = some()
     plain = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     for non_digits in (False, True):
-        torch.testing.assert_close(cross_entropy(logits, labels, smoothing, non_digits), plain)
+        torch.testing.assert_close(CrossEntropy(smoothing, non_digits)(logits, labels), plain)
     none = torch.full_like(labels, -1)
     tenths = -logits.log_softmax(1).mean()
-    torch.testing.assert_close(cross_entropy(logits, none, smoothing, True), tenths)
+    torch.testing.assert_close(CrossEntropy(smoothing, True)(logits, none), tenths)
 
 
 def test_a_tally_is_over_every_image_once():
