@@ -1,213 +1,123 @@
-"""The data of a run are found, named, and the same for the training set and the test set."""
+"""The data of a run are loaded, announced, split and named, the same for both of its sets."""
 
 import argparse
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+
+from dataset import MNIST
+from files import ConfigError, DataError
+from training import data
+from training.config import Config
 
 import pytest
 import torch
-
-from digits import download, idx, synthetic
-from digits.tarball import write_tarball
-from files import DataError
-from training import data
-from training.config import Config, ConfigError
-
-GENERATOR = torch.Generator().manual_seed(0)
-IMAGES = torch.randint(256, (40, 28, 28), generator=GENERATOR, dtype=torch.uint8)
-LABELS = torch.arange(40) % 10
+from helpers import write_data
 
 
-def write(folder, *splits):
-    """Thirty training images and ten test images, or one of both; gives the folder."""
-    for split in splits or ("train", "test"):
-        part = slice(0, 30) if split == "train" else slice(30, None)
-        write_tarball(folder / f"{split}.tar", IMAGES[part], LABELS[part], split)
-    return folder
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = write_data(tmp_path_factory.mktemp("data") / "fashion", 120, 40)
+    return MNIST(folder), MNIST(folder, train=False)
 
 
 @pytest.fixture
-def load(tmp_path, monkeypatch):
-    """Load data as a run does; nothing is downloaded."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "OWN", tmp_path / "project" / "data")
-    monkeypatch.setattr(synthetic, "generate", write)
+def load(monkeypatch):
+    """Load splits of a folder as a run does, without looking for data elsewhere."""
+    monkeypatch.setattr(data.download, "ensure", lambda folder, kind, splits: Path(folder))
 
-    def unavailable(*_):
-        raise download.Unavailable("MNIST: cannot be downloaded (a test)")
-
-    monkeypatch.setattr(download, "download", unavailable)
-
-    def load(folder="data", kind="auto", say=print, **values):
-        options = argparse.Namespace(data_dir=str(folder), data=kind, device=torch.device("cpu"))
-        return data.load(Config(**values), options, say)
+    def load(folder, *splits, say=print):
+        cpu = torch.device("cpu")
+        options = argparse.Namespace(data_dir=str(folder), data="auto", device=cpu)
+        return data.load(splits, options, say)
 
     return load
 
 
-@pytest.fixture
-def published(monkeypatch):
-    """Let the test's own images be the published ones, of the splits that are named."""
-
-    def published(*splits):
-        parts = {"train": slice(0, 30), "test": slice(30, None)}
-        for split in splits:
-            digests = idx.digests(IMAGES[parts[split]], LABELS[parts[split]])
-            for kind, digest in zip(idx.KINDS, digests, strict=True):
-                monkeypatch.setitem(idx.SHA256, f"{idx.NAMES[split]}-{kind}-ubyte", digest)
-
-    return published
+def test_the_images_are_announced(load, sets):
+    lines, folder = [], sets[0].path.parent
+    assert [len(dataset) for dataset in load(folder, "train", "test", say=lines.append)] == [
+        120,
+        40,
+    ]
+    assert lines == [
+        f"{folder / 'train.tar'}: 120 images, NOT the published MNIST",
+        f"{folder / 'test.tar'}: 40 images, NOT the published MNIST",
+    ]
 
 
-# What the data are called
+def test_missing_digits_and_common_images_are_warned_of(load, sets, monkeypatch, capsys):
+    rare = sets[0].replace(data=sets[0].data % 2, targets=sets[0].targets % 8)
+    monkeypatch.setattr(data, "MNIST", lambda root, train: rare)
+    load(".", "train", "test")
+    error = capsys.readouterr().err
+    assert f"{rare.path}: no image shows a 8 or a 9" in error
+    assert "120 of the training images are also in it" in error
 
 
-def test_the_published_images_are_mnist(load, published, tmp_path):
-    write(tmp_path / "fashion")
-    published("train", "test")
-    config, train_set, test_set = load("fashion")
-    assert config.data == "mnist" and len(config.digests) == 4
-    assert (len(train_set), len(test_set)) == (30, 10)
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_with_one_set_of_ones_own_it_is_not_mnist(load, published, tmp_path, split):
-    write(tmp_path / "fashion")
-    published(split)
-    assert load("fashion")[0].data == "fashion"
-    assert load("fashion", val_size=5)[0].data == ("mnist" if split == "train" else "fashion")
-
-
-def test_generated_digits_are_called_so(load, tmp_path):
-    for kind in ("auto", "generated"):
-        assert load(kind=kind)[0].data == "generated"
-    assert load(tmp_path / "mine", "generated")[0].data == "generated"
-
-
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    {
-        "fashion": "fashion",
-        "a/my digits (new)": "my-digits-new",
-        "x.y": "x-y",
-        "数字": "数字",
-        "mnist": "own-mnist",
-        "MNIST": "own-MNIST",
-        "mnist/..": "own-here",
-        "generated": "own-generated",
-        "FashionMNIST/raw": "FashionMNIST",
-        "(((": "data",
-        "é" * 30: "é" * 20,
-        "_": "_",
-        "trailing ": "trailing",
-        "a\nb\x1b[2J": "a-b-2J",
-    }.items(),
-)
-def test_other_data_are_called_as_their_folder(tmp_path, folder, name):
-    place = tmp_path / ("here" if name != "own-here" else "mnist") / folder
-    if folder == "mnist/..":
-        place, name = tmp_path / "mnist" / "x" / "..", "own-mnist"
-    try:
-        place.mkdir(parents=True)
-    except OSError:
-        pytest.skip("this system has no such folder")
-    assert data.data_name(place) == name
-
-
-def test_the_current_folder_has_a_name_too(load, tmp_path):
-    write(tmp_path)
-    for folder in (".", "", str(tmp_path)):
-        assert load(folder)[0].data == data.data_name(tmp_path)
-
-
-# Where the data are
-
-
-def test_a_tilde_is_the_home_folder(load, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    write(tmp_path / "fashion")
-    assert load("~/fashion")[0].data == "fashion"
-    assert load("~/fashion", "generated")[0].data == "generated"
-    assert not (tmp_path / "~").exists()
-
-
-def test_that_the_projects_own_folder_is_filled_is_said(load, tmp_path, capsys):
-    write(tmp_path / "project" / "data")
-    load()
-    told = capsys.readouterr().err
-    line = next(line for line in told.splitlines() if line.startswith("note: "))
-    assert str(tmp_path / "data") in line
-    assert f"--data-dir {tmp_path / 'project' / 'data'}" in line
-
-
-def test_nothing_is_said_where_nobody_would_wonder(load, tmp_path, monkeypatch, capsys):
-    load("elsewhere", "generated")
-    load()  # the project's own folder is empty
-    write(tmp_path / "project" / "data")
-    write(tmp_path / "data")
-    load()
-    monkeypatch.chdir(tmp_path / "project")
-    load()
-    assert "note: " not in capsys.readouterr().err
-
-
-def test_a_mistyped_folder_is_named_and_gone_again(load, tmp_path):
-    with pytest.raises(DataError, match="mistyped.*did not exist"):
-        load("mistyped")
-    assert not list(tmp_path.iterdir())
-    assert load("data")[0].data == "generated"  # the default folder
-
-
-def test_two_forms_in_the_projects_own_folder_do_not_matter_elsewhere(load, tmp_path):
-    own = write(tmp_path / "project" / "data")
-    (own / "train.zip").touch()
-    assert load()[0].data == "generated"
-
-
-# Validation
-
-
-def test_with_val_size_the_test_set_need_not_be_there(load, tmp_path):
-    write(tmp_path / "fashion", "train")
-    config, train_set, test_set = load("fashion", val_size=10)
-    assert (len(train_set), len(test_set)) == (20, 10)
-    assert torch.equal(test_set.data, IMAGES[20:30])
-    assert config.data == "fashion" and len(config.digests) == 2
-    with pytest.raises(DataError, match="test.tar: missing"):
-        load("fashion")
-
-
-def test_with_val_size_the_test_set_is_not_read(load, tmp_path):
-    write(tmp_path / "fashion")
-    (tmp_path / "fashion" / "test.tar").write_text("damaged")
-    load("fashion", val_size=10)
+def test_a_split_that_is_not_asked_for_is_not_read(load, sets, tmp_path):
+    (tmp_path / "train.tar").write_bytes(sets[0].path.read_bytes())
+    (tmp_path / "test.tar").write_text("damaged")
+    assert len(load(tmp_path, "train")) == 1
     with pytest.raises(DataError):
-        load("fashion")
+        load(tmp_path, "train", "test")
 
 
-def test_all_images_cannot_be_held_out(load, tmp_path):
-    write(tmp_path / "fashion")
-    with pytest.raises(ConfigError, match="only 30 training images"):
-        load("fashion", val_size=30)
+def test_validation_holds_out_the_last_images_and_leaves_the_test_set_alone(sets, capsys):
+    train_set, test_set = sets
+    for given in (None, test_set):
+        config, first, last = data.prepared(Config(val_size=50), train_set, given)
+        assert torch.equal(torch.cat([first.data, last.data]), train_set.data) and len(last) == 50
+        assert config.digests == train_set.digests and config.name == "lenet5_val50_fashion"
+    assert capsys.readouterr().err == ""
+    ordered = train_set.replace(targets=torch.arange(120) // 12)
+    data.prepared(Config(val_size=24), ordered, None)
+    error = capsys.readouterr().err
+    assert error == "warning: --val-size holds out digits that no training image shows: 8, 9\n"
+    with pytest.raises(ConfigError, match="--val-size: there are only 120 training images"):
+        data.prepared(Config(val_size=120), train_set, test_set)
+    with pytest.raises(ConfigError, match="--val-size: is needed"):
+        data.prepared(Config(), train_set, None)
 
 
-# What is said
+def test_a_configuration_names_the_data_that_it_is_used_with(sets):
+    """Not those that it was used with before; images are distorted where they are trained on."""
+    train_set, test_set = sets
+    config, distorted, plain = data.prepared(Config(augment="elastic"), *sets)
+    assert config.digests == (*train_set.digests, *test_set.digests)
+    assert (distorted.augment, plain.augment) == ("elastic", "none")
+    again, *_ = data.prepared(config, train_set.part(0, 64), test_set)
+    assert again.digests[:2] != config.digests[:2] and again.digests[2:] == config.digests[2:]
+    other, *_ = data.prepared(dataclasses.replace(config, name="mine"), *sets)
+    assert (other.name, other.data) == ("mine", "fashion")
 
 
-def test_the_images_are_announced(load, tmp_path):
-    write(tmp_path / "fashion")
-    lines = []
-    load("fashion", say=lines.append)
-    assert "fashion/train.tar: 30 images, NOT the published MNIST" in Path(lines[0]).as_posix()
-    assert len(lines) == 2
-    assert not any(digest in line for line in lines for digest in load("fashion")[0].digests)
+NAMES = {
+    "fashion": "fashion",
+    "a/my digits (new)": "my-digits-new",
+    "x.y": "x-y",
+    "数字": "数字",
+    "mnist": "own-mnist",
+    "MNIST/x/..": "own-MNIST",
+    "generated": "own-generated",  # without the notice that is beside generated digits
+    "(((": "data",
+    "é" * 30: "é" * 20,
+    "trailing ": "trailing",
+    "a\nb\x1b[2J": "a-b-2J",
+}
 
 
-def test_missing_digits_and_common_images_are_warned_of(load, tmp_path, capsys):
-    folder = tmp_path / "fashion"
-    write_tarball(folder / "train.tar", IMAGES[:8], LABELS[:8], "train")
-    write_tarball(folder / "test.tar", IMAGES[:20], LABELS[:20], "test")
-    load("fashion")
-    told = capsys.readouterr().err
-    assert "train.tar: no image shows a 8 or a 9" in told
-    assert "8 of the training images are also in it" in told
+@pytest.mark.parametrize("folder", NAMES)
+def test_data_that_are_not_mnist_are_called_as_their_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = SimpleNamespace(path=Path(folder, "train.tar"), published=False)
+    published = SimpleNamespace(path=own.path, published=True)
+    assert data.data_name([own]) == data.data_name([own, published]) == NAMES[folder]
+    assert data.data_name([published, published]) == "mnist"
+
+
+def test_generated_digits_are_called_so(tmp_path):
+    (tmp_path / "generated").mkdir()
+    (tmp_path / "generated" / "README.txt").touch()
+    drawn = SimpleNamespace(path=tmp_path / "generated" / "train.tar", published=False)
+    assert data.data_name([drawn]) == "generated"
