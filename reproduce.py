@@ -1,215 +1,300 @@
-"""Every experiment of the documents over many seeds: runs them side by side, writes the results.
+"""Run every experiment of the documents over its seeds, side by side, and write the results.
 
     python reproduce.py              # every experiment of the tables: two hours on 2 CPU cores
     python reproduce.py --only lenet5,mlp --seeds 3
     python reproduce.py --study regularization   # the map of dropout and weight decay
-    python reproduce.py --commands   # the commands, for a cluster
+    python reproduce.py --commands   # the commands of main.py, for a cluster
 
 Stop it whenever you like: the same command continues, and repeats nothing that is finished. When
 all is complete it writes docs/results.csv, the tables in docs/results.md and README.md, and their
 pictures in plots/.
 """
 
-from training import program as console
+from training import program
 
-console.before_imports(__name__)
+program.before_imports(__name__)
 
 import argparse
+import functools
+import multiprocessing
 import os
-import sys
-from collections.abc import Sequence
+import shlex
+import signal
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
+from tqdm import tqdm
 
-import main
 from dataset import MNIST
-from digits import download
 from files import CheckpointError, UserError
-from study import tables as results
+from main import fit, predict
+from study import tables
 from study.experiments import ALL, EXPERIMENTS, JUDGED
-from study.tables import Results
-from training import checkpoint, data, distributed, folder, jobs
-from training.checkpoint import PLOTS, RUNS
+from training import checkpoint, data, distributed, folder
+from training.checkpoint import RUNS
 from training.cli import parse
 from training.config import Config, Number, one_for_each_seed
-from training.report import Report
+from training.report import Report, evaluated
 
-NOT_WRITTEN = (
-    "not written: the documents take only complete experiments on the published MNIST; finish all "
-    "of them, or use --write"
-)
+Plan = dict[str, list[Config]]  # the runs of each experiment
 
 
-# Runs
+# What is run, and what of it is finished
 
 
-class Data(NamedTuple):
-    """The two sets that some runs need, and what a configuration says of them."""
+@functools.lru_cache(maxsize=4)
+def load(
+    val_size: int, mix: str, transfer: bool, device: torch.device, data_dir: str
+) -> tuple[Config, MNIST, MNIST]:
+    """A configuration that names the data, and the two sets; DataError.
 
-    name: str
-    digests: tuple[str, ...]
-    train_set: MNIST
-    test_set: MNIST
+    With `transfer` the training set is of generated digits, and the test set MNIST's.
+    """
+    config = Config(val_size=val_size, mix=mix)
+    options = argparse.Namespace(device=device, data_dir=data_dir, data="auto")
+    config, train_set, test_set = data.load(config, options, lambda line: None)
+    if transfer:
+        options.data = "generated"
+        drawn, train_set, _ = data.load(config, options, lambda line: None)
+        config = replace(drawn, digests=drawn.digests[:2] + config.digests[2:])
+    return config, train_set, test_set
 
 
-class Plan(NamedTuple):
-    """The runs of some experiments, and the data of each experiment."""
-
-    runs: dict[str, list[Config]]
-    data: dict[str, Data]
-    device: torch.device
-
-
-def make_plan(names: Sequence[str], options: argparse.Namespace) -> Plan:
-    """Load the data, and plan the runs of some experiments on them."""
-    torch.set_num_threads(1)  # as in every run
-    base, defaults = parse(["--device", options.device, "--data-dir", options.data_dir], "")
-    loaded: dict[tuple[int, str], Data] = {}
-    plan = Plan({}, {}, defaults.device)
+def make_plan(names: Iterable[str], options: argparse.Namespace) -> Plan:
+    """The runs of some experiments; "generated" has none where there is no MNIST to test on."""
+    plan: Plan = {}
+    data_are = functools.partial(load, device=options.device, data_dir=options.data_dir)
     for name in names:
         config, _ = parse(ALL[name].command.split(), "")
-        kind = config.val_size, config.mix
-        if kind not in loaded:
-            wanted = replace(base, val_size=config.val_size, mix=config.mix)
-            found, *sets = data.load(wanted, defaults, lambda text: None)
-            loaded[kind] = Data(found.data, found.digests, *sets)
-        own = loaded[kind]
-        if name == "generated":
-            if own.name != "mnist":
-                continue
-            own = generated_and(own, options, defaults.device)
-        plan.data[name] = own
-        config = replace(config, data=own.name, digests=own.digests)
-        several = one_for_each_seed(config, options.seeds or ALL[name].seeds)
-        tested = "_tested_on_mnist" * (name == "generated")
-        plan.runs[name] = [replace(one, name=one.name + tested) for one in several]
+        own, _, _ = data_are(config.val_size, config.mix, False)
+        transfer = name == "generated"
+        if transfer and own.data != "mnist":
+            continue
+        if transfer:
+            own, _, _ = data_are(0, "none", True)
+        config = replace(config, data=own.data, digests=own.digests)
+        configs = one_for_each_seed(config, options.seeds or ALL[name].seeds)
+        end = "_tested_on_mnist" * transfer
+        plan[name] = [replace(config, name=config.name + end) for config in configs]
     return plan
 
 
-def generated_and(mnist: Data, options: argparse.Namespace, device: torch.device) -> Data:
-    """Generated digits to train on, and MNIST's test set."""
-    drawn = MNIST(download.ensure(options.data_dir, "generated"))
-    digests = (*drawn.digests, *mnist.test_set.digests)
-    return Data("generated", digests, drawn.to(device), mnist.test_set)
-
-
-def run_one(plan: Plan, name: str) -> int:
-    """Start or continue one run of the plan, or find it finished; gives the exit status."""
-    found = [(one, key) for key, some in plan.runs.items() for one in some if one.name == name]
-    if not found:
-        raise UserError(f"--run {name}: no experiment has such a run; --commands shows them")
-    config, experiment = found[0]
-    with folder.locked(config):
-        differing = what_differs(config, plan.device)
-        there = folder.on_disk(config)
-        resume = 0 < there.epochs < there.planned
-        if there.saved and there.saved["config"] != config:
-            raise UserError(f"{RUNS / name}: holds another experiment or other data; move it away")
-        if resume and (others := other_versions(config, plan.device)):
-            raise UserError(
-                f"{RUNS / name}: was begun with other versions ({', '.join(others)}); finish it "
-                "with those, or move it away"
-            )
-        if differing:
-            own = plan.data[experiment]
-            main.fit(config, own.train_set, own.test_set, resume, report=Report(quiet=True))
-    print(outcome(config))
-    return 0
-
-
-def outcome(config: Config) -> str:
-    """A finished run and its accuracy, in words."""
-    accuracy = checkpoint.load(RUNS / config.name)["history"][-1]["test_accuracy"]
-    part = "validation" if config.val_size else "test"
-    return f"{config.name}: {part} accuracy {100 * accuracy:.2f} %"
-
-
-def what_differs(config: Config, device: torch.device) -> list[str]:
-    """Why a run does not count as finished: nothing for one that does."""
-    if not folder.has_checkpoint(config):
-        return ["not started"]
+def on_disk(config: Config, device: torch.device) -> tuple[list[dict], list[str]]:
+    """The history of a run, and what keeps it from counting, such as another version of torch."""
     try:
         saved = checkpoint.load(RUNS / config.name)
     except CheckpointError as error:
-        return [str(error)]
-    if saved["epoch"] < config.epochs:
-        return [f"{saved['epoch']} of {config.epochs} epochs"]
-    values, planned = saved["config"].to_dict(), config.to_dict()
-    labels = ("name", "recipe")
-    differing = [key for key in planned if key not in labels and values.get(key) != planned[key]]
-    return differing + other_versions(config, device)
-
-
-def other_versions(config: Config, device: torch.device) -> list[str]:
-    """How the versions of a run on disk differ from those of a run that would start now."""
-    now, before = (
-        checkpoint.versions(config, device),
-        checkpoint.load(RUNS / config.name)["versions"],
-    )
-    return [
-        f"{key} {before.get(key)} instead of {now[key]}"
-        for key in now
-        if before.get(key) != now[key]
+        return [], [str(error)]
+    before = saved["config"].to_dict() | saved["versions"]
+    now = config.to_dict() | checkpoint.versions(config, device)
+    return saved["history"], [
+        f"{key} was {before.get(key)!s:.40}, is {value!s:.40}"
+        for key, value in now.items()
+        if key not in ("name", "recipe") and before.get(key) != value
     ]
 
 
-def collect(plan: Plan) -> Results:
-    """The histories of the runs that count as finished; names finished ones that do not."""
-    found: Results = {}
-    for name, configs in plan.runs.items():
+def unfinished(plan: Plan, device: torch.device) -> list[tuple[str, Config, bool]]:
+    """The experiment and the configuration of each run to do, and whether it was begun."""
+    states = [(name, config, *on_disk(config, device)) for name in plan for config in plan[name]]
+    return [
+        (name, config, bool(history) and not differing)
+        for name, config, history, differing in states
+        if differing or len(history) < config.epochs
+    ]
+
+
+def collect(plan: Plan, device: torch.device) -> tables.Results:
+    """The histories of the runs that count as finished; names those that do not."""
+    results: tables.Results = {}
+    for name, configs in plan.items():
         for config in configs:
-            differing = what_differs(config, plan.device)
-            if not differing:
-                history = checkpoint.load(RUNS / config.name)["history"]
-                found.setdefault(name, {})[config.seed] = history
-            elif folder.on_disk(config).epochs >= config.epochs:
-                console.tell(f"warning: {config.name} is not counted: {', '.join(differing)}")
-    return found
+            history, differing = on_disk(config, device)
+            if history and differing:
+                program.tell(f"warning: {config.name} is not counted: {'; '.join(differing)}")
+            elif len(history) == config.epochs:
+                results.setdefault(name, {})[config.seed] = history
+    return results
 
 
-def run_all(plan: Plan, options: argparse.Namespace) -> int:
-    """Run what is not finished, `--jobs` at a time; gives how many runs failed."""
-    configs = [one for several in plan.runs.values() for one in several]
-    script = [sys.executable, str(Path(__file__).resolve())]
-    commands = {
-        one.name: [*script, *passed_on(options, name), "--run", one.name, "--child"]
-        for name, several in plan.runs.items()
-        for one in several
-        if what_differs(one, plan.device)
+def complete(results: tables.Results, plan: Plan) -> tables.Results:
+    """The experiments of which every planned seed is finished, as many as the documents have."""
+    return {
+        name: histories
+        for name, histories in results.items()
+        if len(histories) == ALL[name].seeds == len(plan[name])
     }
 
-    def epochs_done() -> int:
-        return sum(min(one.epochs, folder.epochs_in_metrics(one)) for one in configs)
 
-    def tell_end(name: str, status: int, error: str) -> str:
-        if status:
-            return f"{name}: failed with status {status}: {error}"
-        return outcome(next(one for one in configs if one.name == name))
-
-    total = sum(one.epochs for one in configs)
-    return jobs.run_all(commands, options.jobs, total, epochs_done, tell_end)
+# Running
 
 
-def passed_on(options: argparse.Namespace, experiment: str) -> list[str]:
-    """The options that a run of an experiment gets, too."""
-    given = ["--device", options.device, "--data-dir", options.data_dir, "--only", experiment]
-    return given + (["--seeds", str(options.seeds)] if options.seeds else [])
+def run_all(plan: Plan, options: argparse.Namespace) -> bool:
+    """Run what is not finished, `--jobs` at a time; gives whether all succeeded."""
+    succeeded = True
+    context = multiprocessing.get_context("spawn")  # a fork cannot use CUDA, nor OpenMP's threads
+    with ProcessPoolExecutor(options.jobs, context, begin_process) as pool:
+        try:
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the processes inherit it
+            where = options.device, options.data_dir
+            futures = [
+                pool.submit(run_one, config, resume, name == "generated", *where)
+                for name, config, resume in unfinished(plan, options.device)
+            ]
+            signal.signal(signal.SIGINT, handler)
+            for future in tqdm(as_completed(futures), total=len(futures), unit="run", disable=None):
+                success, line = future.result()
+                succeeded &= success
+                tqdm.write(line)
+        except BrokenProcessPool:
+            safe = "finished epochs are safe, and the same command continues"
+            raise UserError(f"reproduce.py: the process of a run was killed; {safe}") from None
+        finally:
+            for process in multiprocessing.active_children():
+                process.terminate()
+    return succeeded
 
 
-def show_commands(plan: Plan, options: argparse.Namespace) -> int:
+def begin_process() -> None:
+    """Give a process of the pool one thread, and let it end with its parent, even a killed one."""
+
+    def end_with(parent: multiprocessing.Process) -> None:
+        parent.join()
+        os._exit(1)
+
+    torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own one outlives a process that is ended
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=end_with, args=[parent], daemon=True).start()
+
+
+def run_one(
+    config: Config, resume: bool, transfer: bool, device: torch.device, data_dir: str
+) -> tuple[bool, str]:
+    """Start or continue a run; gives whether it succeeded, and a line that says how it ended."""
+    try:
+        _, train_set, test_set = load(config.val_size, config.mix, transfer, device, data_dir)
+        with folder.locked(config):
+            run = fit(config, train_set, test_set, resume, report=Report(quiet=True))
+    except (UserError, OSError) as error:
+        return False, f"{config.name}: failed: {error}"
+    accuracy = run.history[-1]["test_accuracy"]
+    return True, f"{config.name}: {evaluated(config)} accuracy {100 * accuracy:.2f} %"
+
+
+def show_commands(plan: Plan, options: argparse.Namespace) -> None:
     """Print the command of each run that is not finished, one a line."""
-    for name, several in plan.runs.items():
-        for config in several:
-            if what_differs(config, plan.device):
-                command = ["reproduce.py", *passed_on(options, name), "--run", config.name]
-                print(console.command_line(command))
-    return 0
+    where = ["--threads", "1", "--device", options.device.type, "--data-dir", options.data_dir]
+    for name, config, resume in unfinished(plan, options.device):
+        if name != "generated":
+            words = ["python", "main.py", *ALL[name].command.split(), "--seed", str(config.seed)]
+            print(shlex.join([*words, *where, *["--resume"] * resume]))
+    if "generated" in plan:
+        program.tell(
+            "note: main.py cannot train on generated digits and test on MNIST; this does: "
+            "python reproduce.py --only generated"
+        )
+
+
+# The results
+
+
+def write(plan: Plan, options: argparse.Namespace) -> None:
+    """Write the documents, if the experiments are complete and on the published MNIST."""
+    results = collect(plan, options.device)
+    if not options.study:
+        print("\n".join(tables.main_table(results, list(results))))
+    published = all(plan[name][0].data == "mnist" for name in plan if name != "generated")
+    whole = complete(results, plan) if published else {}
+    if not options.write and whole.keys() != (plan if options.study else EXPERIMENTS).keys():
+        print(
+            "not written: the documents take only complete experiments on the published MNIST; "
+            "finish all of them, or use --write"
+        )
+        return
+    if whole:
+        config = plan[next(iter(whole))][0]
+        tables.write(whole, checkpoint.versions(config, options.device))
+    tables.write_documents()
+    if "best" in whole:
+        draw_hardest(plan["best"], options)
+    print(f"written: docs/results.csv ({', '.join(whole) or 'as it was'}), tables and pictures")
+
+
+def draw_hardest(configs: list[Config], options: argparse.Namespace) -> None:
+    """Draw the test images that every network of some runs reads wrong; OSError."""
+    from figures import study as charts  # here, because matplotlib takes 0.3 s to import
+
+    _, _, test_set = load(0, "none", False, options.device, options.data_dir)
+    answers = []
+    for config in configs:
+        network = checkpoint.network(checkpoint.load(RUNS / config.name)).to(options.device)
+        logits = predict(network, test_set, torch.arange(len(test_set)))
+        answers.append(logits.argmax(1).cpu())
+    images, labels = test_set.data.cpu(), test_set.targets.cpu()
+    charts.hardest(tables.ROOT / "plots" / "hardest.png", images, labels, torch.stack(answers))
+
+
+def export(plan: Plan, options: argparse.Namespace) -> None:
+    """Write the weights of an experiment's seed 0 as a file that predict.py can use."""
+    config = plan[exported(options)][0]
+    history, differing = on_disk(config, options.device)
+    if differing or len(history) < config.epochs:
+        why = "; ".join(differing) or f"{len(history)} of {config.epochs} epochs"
+        raise UserError(f"--export: {config.name} is not finished ({why})")
+    checkpoint.export(RUNS / config.name, options.export)
+    print(options.export)
+
+
+def exported(options: argparse.Namespace) -> str:
+    return options.only[0] if len(options.only) == 1 else "best"
 
 
 # The program
+
+
+def experiments(text: str) -> list[str]:
+    """A converter for argparse: names of experiments, with commas between them."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in ALL]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(EXPERIMENTS)}")
+    return names
+
+
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line's options."""
+    parser = program.Parser(__doc__)
+    add = parser.add_argument
+    only_help = "experiments to run (default: all)"
+    add("--only", type=experiments, default=list(EXPERIMENTS), metavar="NAME,NAME", help=only_help)
+    study_help = "in place of experiments: what dropout and weight decay do, as a map"
+    add("--study", choices=["regularization"], help=study_help)
+    seeds_help = "seeds 0 to N-1 (default: as in the README)"
+    add("--seeds", type=Number(int, 1, 1001), metavar="N", help=seeds_help)
+    cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    jobs_help = f"processes at a time, with one thread each (default: {cores})"
+    add("--jobs", type=Number(int, 1, 61), default=cores, metavar="N", help=jobs_help)
+    write_help = "train nothing; write the documents, with the experiments that are complete"
+    add("--write", action="store_true", help=write_help)
+    add("--list", action="store_true", help="show the experiments and end")
+    add("--commands", action="store_true", help="show the command of each unfinished run and end")
+    export_help = "write the weights of seed 0 of the one experiment (default: best)"
+    add("--export", type=Path, metavar="FILE", help=export_help)
+    add("--device", default="auto", help="as for main.py (default: auto)")
+    add("--data-dir", default="data", help="as for main.py (default: data)")
+    options = parser.parse_args(argv)
+    if options.study:
+        options.only = list(JUDGED)
+    if options.export and exported(options) not in options.only:
+        parser.error("argument --export: name one experiment with --only")
+    options.device = parse(["--device", options.device], "")[1].device
+    return options
 
 
 def run(options: argparse.Namespace) -> int:
@@ -219,139 +304,35 @@ def run(options: argparse.Namespace) -> int:
         for name in options.only:
             print(f"{name:<12} {ALL[name].seeds:>2} seeds  python main.py {ALL[name].command}")
         return 0
-    if options.child:
-        jobs.end_with_parent()
+    torch.set_num_threads(1)  # as in every run
     plan = make_plan(options.only, options)
-    if options.run:
-        return run_one(plan, options.run)
     if options.study:
-        plan = with_tests(plan, options)
+        plan |= tests(plan, options)
     if options.commands:
-        return show_commands(plan, options)
-    folder.preflight(RUNS, PLOTS)
-    failed = 0 if options.write else run_all(plan, options)
-    if options.study and not failed:
-        plan = with_tests(plan, options)  # now that every setting has been judged
-        failed = 0 if options.write else run_all(plan, options)
-    found = collect(plan)
-    if not options.study:
-        print("\n".join(results.main_table(found, list(found))))
-    write(found, plan, options)
+        show_commands(plan, options)
+        return 0
+    succeeded = options.write or run_all(plan, options)
+    if options.study and succeeded and not options.write:
+        plan |= tests(plan, options)  # now that every setting was judged
+        succeeded = run_all(plan, options)
+    write(plan, options)
     if options.export:
-        export(plan, exported(options.only), options.export)
-    return 1 if failed else 0
+        export(plan, options)
+    return 0 if succeeded else 1
 
 
-def with_tests(plan: Plan, options: argparse.Namespace) -> Plan:
-    """The plan of the study and, once every setting was judged, the runs on the test set."""
-    chosen = results.best_settings(complete(collect(plan), plan))
-    if chosen is None:
-        return plan
-    settings = [one for best in chosen.values() for one in (best, best.baseline)]
-    tests = make_plan([one.tested for one in settings], options)
-    return Plan(plan.runs | tests.runs, plan.data | tests.data, plan.device)
+def tests(plan: Plan, options: argparse.Namespace) -> Plan:
+    """The runs of the study on the test set, once every setting was judged."""
+    best = tables.best_settings(complete(collect(plan, options.device), plan)).values()
+    return make_plan([s.tested for setting in best for s in (setting, setting.baseline)], options)
 
 
-def complete(found: Results, plan: Plan) -> Results:
-    """The experiments of which every planned seed is finished, as many as the documents have."""
-    return {
-        name: histories
-        for name, histories in found.items()
-        if len(histories) == ALL[name].seeds == len(plan.runs[name])
-    }
-
-
-def write(found: Results, plan: Plan, options: argparse.Namespace) -> None:
-    """Write the documents, if the experiments are complete and on the published MNIST."""
-    whole = complete(found, plan)
-    genuine = all(one.name == "mnist" or key == "generated" for key, one in plan.data.items())
-    wanted = plan.runs.keys() if options.study else EXPERIMENTS.keys()
-    if genuine and whole and (options.write or whole.keys() == wanted):
-        config = plan.runs[next(iter(whole))][0]
-        results.write(whole, checkpoint.versions(config, plan.device))
-        results.write_documents()
-        if "best" in whole:
-            draw_hardest(plan)
-        print(f"written: {', '.join(whole)}, in docs/results.csv, the tables and the pictures")
-    else:
-        print(NOT_WRITTEN)
-
-
-def draw_hardest(plan: Plan) -> None:
-    """Draw the test images that every network of `best` reads wrong; OSError."""
-    from figures import study as charts  # here, because matplotlib takes 0.3 s to import
-    from figures import style
-
-    test_set = plan.data["best"].test_set
-    answers = []
-    for config in plan.runs["best"]:
-        network = checkpoint.network(checkpoint.load(RUNS / config.name)).to(plan.device)
-        logits = main.predict(network, test_set, torch.arange(len(test_set)))
-        answers.append(logits.argmax(1).cpu())
-    images, labels = test_set.data.cpu(), test_set.targets.cpu()
-    picture = results.ROOT / "plots" / "hardest.png"
-    style.save(charts.hardest(images, labels, torch.stack(answers)), picture)
-
-
-def exported(only: Sequence[str]) -> str:
-    """The experiment whose weights are exported: the one that was named, else `best`."""
-    return only[0] if len(only) == 1 else "best"
-
-
-def export(plan: Plan, experiment: str, destination: Path) -> None:
-    """Write the weights of an experiment's seed 0 as a file that predict.py can use."""
-    config = plan.runs[experiment][0]
-    if differing := what_differs(config, plan.device):
-        raise UserError(f"--export: {config.name} is not finished ({', '.join(differing)})")
-    checkpoint.export(RUNS / config.name, destination)
-    print(destination)
-
-
-def names(text: str) -> list[str]:
-    """A converter for argparse: names of experiments, with commas between them."""
-    chosen = text.split(",")
-    if unknown := [name for name in chosen if name not in ALL]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(EXPERIMENTS)}")
-    return chosen
-
-
-def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line's options."""
-    parser = console.Parser(__doc__)
-    add = parser.add_argument
-    everything, all_help = list(EXPERIMENTS), "experiments to run (default: all)"
-    add("--only", type=names, default=everything, metavar="NAME,NAME", help=all_help)
-    study_help = "in place of experiments: what dropout and weight decay do, as a map"
-    add("--study", choices=["regularization"], help=study_help)
-    seeds_help = "seeds 0 to N-1 (default: as in the README)"
-    add("--seeds", type=Number(int, 1, 1001), metavar="N", help=seeds_help)
-    cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    jobs_help = f"processes at a time, with one thread each (default: {cores})"
-    add("--jobs", type=Number(int, 1, 1025), default=cores, metavar="N", help=jobs_help)
-    write_help = "train nothing; write the documents from the experiments that are complete"
-    add("--write", action="store_true", help=write_help)
-    add("--list", action="store_true", help="show the experiments and end")
-    add("--commands", action="store_true", help="show the command of each unfinished run and end")
-    add("--run", metavar="NAME", help="start or continue one run, as --commands shows it")
-    export_help = "write the weights of seed 0 of the one experiment (default: best)"
-    add("--export", type=Path, metavar="FILE", help=export_help)
-    add("--device", default="auto", help="as for main.py (default: auto)")
-    add("--data-dir", default="data", help="as for main.py (default: data)")
-    add("--child", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
-    if options.study:
-        options.only = list(JUDGED)
-    if options.export and exported(options.only) not in options.only:
-        parser.error("argument --export: name one experiment with --only")
-    return options
-
-
-def cli(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The program; gives its exit status."""
     advice = "give the same command again (finished work is safe)"
-    return console.guarded(lambda: run(parse_options(argv)), distributed.stop, advice)
+    return program.guarded(lambda: run(parse_options(argv)), distributed.stop, advice)
 
 
 if __name__ == "__main__":
-    console.after_imports()
-    console.end(cli())
+    program.after_imports()
+    program.end(main())

@@ -155,10 +155,10 @@ def all_tables(results: Results) -> str:
 # The study of regularisation
 
 
-def best_settings(results: Results) -> dict[int, Setting] | None:
-    """The setting of each length with the lowest mean validation error; None before all are run."""
+def best_settings(results: Results) -> dict[int, Setting]:
+    """The setting of each length with the lowest mean validation error; {} before all are run."""
     if any(one.judged not in results for one in SETTINGS):
-        return None
+        return {}
     return {
         epochs: min(
             (one for one in SETTINGS if one.epochs == epochs),
@@ -176,7 +176,7 @@ def errors(histories: Mapping[int, History]) -> list[float]:
 def study_tables(results: Results) -> str:
     """What the study of regularisation found, for docs/results.md; "" before all of it was run."""
     chosen = best_settings(results)
-    if chosen is None:
+    if not chosen:
         return ""
     parts = ["To remember:\n\n" + "\n".join(f"- {one}" for one in lessons(results, chosen))]
     for epochs, best in chosen.items():
