@@ -12,7 +12,7 @@ pictures in plots/.
 
 from training import program
 
-program.before_imports(__name__)
+program.begin(__name__)
 
 import argparse
 import functools
@@ -27,19 +27,18 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
 from dataset import MNIST
 from files import CheckpointError, UserError
 from main import fit, predict
 from study import tables
 from study.experiments import ALL, EXPERIMENTS, JUDGED
-from training import checkpoint, data, distributed, folder
+from training import checkpoint, data, distributed
 from training.checkpoint import RUNS
-from training.cli import parse
-from training.config import Config, Number, one_for_each_seed
+from training.config import Config, one_for_each_seed, parse
 from training.report import Report, evaluated
+
+import torch
+from tqdm import tqdm
 
 Plan = dict[str, list[Config]]  # the runs of each experiment
 
@@ -47,39 +46,32 @@ Plan = dict[str, list[Config]]  # the runs of each experiment
 # What is run, and what of it is finished
 
 
-@functools.lru_cache(maxsize=4)
-def load(
-    val_size: int, mix: str, transfer: bool, device: torch.device, data_dir: str
-) -> tuple[Config, MNIST, MNIST]:
-    """A configuration that names the data, and the two sets; DataError.
+@functools.lru_cache
+def load(source: str, device: torch.device, data_dir: str) -> list[MNIST]:
+    """The training set and the test set; DataError."""
+    options = argparse.Namespace(data=source, device=device, data_dir=data_dir)
+    return data.load(("train", "test"), options, lambda line: None)
 
-    With `transfer` the training set is of generated digits, and the test set MNIST's.
-    """
-    config = Config(val_size=val_size, mix=mix)
-    options = argparse.Namespace(device=device, data_dir=data_dir, data="auto")
-    config, train_set, test_set = data.load(config, options, lambda line: None)
-    if transfer:
-        options.data = "generated"
-        drawn, train_set, _ = data.load(config, options, lambda line: None)
-        config = replace(drawn, digests=drawn.digests[:2] + config.digests[2:])
-    return config, train_set, test_set
+
+def sets(experiment: str, device: torch.device, data_dir: str) -> list[MNIST]:
+    """The sets of an experiment: "generated" trains on generated digits, and tests on MNIST's."""
+    train_set, test_set = load("auto", device, data_dir)
+    if experiment == "generated":
+        train_set, _ = load("generated", device, data_dir)
+    return [train_set, test_set]
 
 
 def make_plan(names: Iterable[str], options: argparse.Namespace) -> Plan:
     """The runs of some experiments; "generated" has none where there is no MNIST to test on."""
     plan: Plan = {}
-    data_are = functools.partial(load, device=options.device, data_dir=options.data_dir)
     for name in names:
-        config, _ = parse(ALL[name].command.split(), "")
-        own, _, _ = data_are(config.val_size, config.mix, False)
-        transfer = name == "generated"
-        if transfer and own.data != "mnist":
+        train_set, test_set = sets(name, options.device, options.data_dir)
+        if name == "generated" and not test_set.published:
             continue
-        if transfer:
-            own, _, _ = data_are(0, "none", True)
-        config = replace(config, data=own.data, digests=own.digests)
-        configs = one_for_each_seed(config, options.seeds or ALL[name].seeds)
-        end = "_tested_on_mnist" * transfer
+        config, _ = parse(ALL[name].command.split(), "")
+        config, _, _ = data.prepared(config, train_set, test_set)
+        configs = one_for_each_seed(replace(config, name=""), options.seeds or ALL[name].seeds)
+        end = "_tested_on_mnist" * (name == "generated")
         plan[name] = [replace(config, name=config.name + end) for config in configs]
     return plan
 
@@ -141,10 +133,9 @@ def run_all(plan: Plan, options: argparse.Namespace) -> bool:
     with ProcessPoolExecutor(options.jobs, context, begin_process) as pool:
         try:
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the processes inherit it
-            where = options.device, options.data_dir
             futures = [
-                pool.submit(run_one, config, resume, name == "generated", *where)
-                for name, config, resume in unfinished(plan, options.device)
+                pool.submit(run_one, *run, options.device, options.data_dir)
+                for run in unfinished(plan, options.device)
             ]
             signal.signal(signal.SIGINT, handler)
             for future in tqdm(as_completed(futures), total=len(futures), unit="run", disable=None):
@@ -175,13 +166,12 @@ def begin_process() -> None:
 
 
 def run_one(
-    config: Config, resume: bool, transfer: bool, device: torch.device, data_dir: str
+    experiment: str, config: Config, resume: bool, device: torch.device, data_dir: str
 ) -> tuple[bool, str]:
     """Start or continue a run; gives whether it succeeded, and a line that says how it ended."""
     try:
-        _, train_set, test_set = load(config.val_size, config.mix, transfer, device, data_dir)
-        with folder.locked(config):
-            run = fit(config, train_set, test_set, resume, report=Report(quiet=True))
+        train_set, test_set = sets(experiment, device, data_dir)
+        run = fit(config, train_set, test_set, resume, Report(quiet=True))
     except (UserError, OSError) as error:
         return False, f"{config.name}: failed: {error}"
     accuracy = run.history[-1]["test_accuracy"]
@@ -229,16 +219,17 @@ def write(plan: Plan, options: argparse.Namespace) -> None:
 
 def draw_hardest(configs: list[Config], options: argparse.Namespace) -> None:
     """Draw the test images that every network of some runs reads wrong; OSError."""
-    from figures import study as charts  # here, because matplotlib takes 0.3 s to import
+    from figures import study, style  # here, because matplotlib takes 0.3 s to import
 
-    _, _, test_set = load(0, "none", False, options.device, options.data_dir)
+    _, test_set = load("auto", options.device, options.data_dir)
     answers = []
     for config in configs:
         network = checkpoint.network(checkpoint.load(RUNS / config.name)).to(options.device)
         logits = predict(network, test_set, torch.arange(len(test_set)))
         answers.append(logits.argmax(1).cpu())
     images, labels = test_set.data.cpu(), test_set.targets.cpu()
-    charts.hardest(tables.ROOT / "plots" / "hardest.png", images, labels, torch.stack(answers))
+    figure = study.hardest(images, labels, torch.stack(answers))
+    style.save(figure, tables.ROOT / "plots" / "hardest.png")
 
 
 def export(plan: Plan, options: argparse.Namespace) -> None:
@@ -276,10 +267,10 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     study_help = "in place of experiments: what dropout and weight decay do, as a map"
     add("--study", choices=["regularization"], help=study_help)
     seeds_help = "seeds 0 to N-1 (default: as in the README)"
-    add("--seeds", type=Number(int, 1, 1001), metavar="N", help=seeds_help)
+    add("--seeds", type=program.whole, metavar="N", help=seeds_help)
     cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
     jobs_help = f"processes at a time, with one thread each (default: {cores})"
-    add("--jobs", type=Number(int, 1, 61), default=cores, metavar="N", help=jobs_help)
+    add("--jobs", type=program.whole, default=cores, metavar="N", help=jobs_help)
     write_help = "train nothing; write the documents, with the experiments that are complete"
     add("--write", action="store_true", help=write_help)
     add("--list", action="store_true", help="show the experiments and end")
@@ -291,14 +282,25 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.study:
         options.only = list(JUDGED)
+    for key in ("seeds", "jobs"):
+        if not 1 <= (getattr(options, key) or 1) <= 1000:
+            parser.error(f"argument --{key}: must be from 1 to 1000")
     if options.export and exported(options) not in options.only:
         parser.error("argument --export: name one experiment with --only")
     options.device = parse(["--device", options.device], "")[1].device
     return options
 
 
-def run(options: argparse.Namespace) -> int:
-    """Do what the command line asks for; gives the exit status."""
+def tests(plan: Plan, options: argparse.Namespace) -> Plan:
+    """The runs of the study on the test set, once every setting was judged."""
+    best = tables.best_settings(complete(collect(plan, options.device), plan)).values()
+    return make_plan([s.tested for setting in best for s in (setting, setting.baseline)], options)
+
+
+@program.guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; gives its exit status."""
+    options = parse_options(argv)
     distributed.require_one_process("reproduce.py")
     if options.list:
         for name in options.only:
@@ -321,18 +323,5 @@ def run(options: argparse.Namespace) -> int:
     return 0 if succeeded else 1
 
 
-def tests(plan: Plan, options: argparse.Namespace) -> Plan:
-    """The runs of the study on the test set, once every setting was judged."""
-    best = tables.best_settings(complete(collect(plan, options.device), plan)).values()
-    return make_plan([s.tested for setting in best for s in (setting, setting.baseline)], options)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The program; gives its exit status."""
-    advice = "give the same command again (finished work is safe)"
-    return program.guarded(lambda: run(parse_options(argv)), distributed.stop, advice)
-
-
 if __name__ == "__main__":
-    program.after_imports()
     program.end(main())

@@ -1,212 +1,216 @@
 """reproduce.py runs every experiment once, counts honestly and continues where it was stopped."""
 
-import csv
 import dataclasses
 import os
-import shutil
+import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pytest
-import torch
-from helpers import ROOT, write_data
-
 import main
 import reproduce
-from study import experiments
-from study import tables as results
+from study import experiments, tables
 from study.experiments import Experiment, Setting
 from training import checkpoint
 
+import pytest
+import torch
+from helpers import ended, fork, write_data
+
+OPTIONS = "--only", "mlp", "--device", "cpu", "--data-dir", "d"
+
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder with small data; a function that runs reproduce.py's own main."""
+def folder(tmp_path, monkeypatch):
+    """An empty folder with small data, and an experiment of two seeds of two epochs."""
     monkeypatch.chdir(tmp_path)
+    reproduce.load.cache_clear()
     (tmp_path / "d").mkdir()
     write_data(tmp_path / "d", 80, 30)
-    monkeypatch.setitem(experiments.ALL, "mlp", Experiment("--model mlp --epochs 2", 2))
-    options = "--only", "mlp", "--device", "cpu", "--data-dir", "d"
-    return lambda *more: reproduce.cli([*options, *more])
+    for name in ("mlp", "best"):
+        monkeypatch.setitem(experiments.ALL, name, Experiment("--model mlp --epochs 2", 2))
+    return tmp_path
 
 
-def test_each_run_is_what_its_command_does(here, capsys):
-    assert here("--run", "mlp_epochs2_seed1_d") == 0
-    assert "mlp_epochs2_seed1_d: test accuracy" in capsys.readouterr().out
-    command = "--model", "mlp", "--epochs", "2", "--seed", "1", "--threads", "1", "--name", "mine"
-    assert main.main([*command, "--data-dir", "d", "--device", "cpu", "--quiet"]) == 0
-    one, other = (
-        [{**row, "seconds": 0} for row in checkpoint.load(f"runs/{name}")["history"]]
-        for name in ("mlp_epochs2_seed1_d", "mine")
+def plan(*arguments):
+    options = reproduce.parse_options(arguments or OPTIONS)
+    return reproduce.make_plan(options.only, options), options
+
+
+def run_all():
+    """Run in this process what is not finished; gives what is said of each run."""
+    runs, options = plan()
+    todo = reproduce.unfinished(runs, options.device)
+    return [reproduce.run_one(*run, options.device, options.data_dir) for run in todo]
+
+
+def commands(capsys, *arguments):
+    """The options of the commands of main.py that are printed."""
+    capsys.readouterr()
+    assert reproduce.main([*(arguments or OPTIONS), "--commands"]) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(line[:2] == ["python", "main.py"] for line in lines)
+    return [line[2:] for line in lines]
+
+
+def edit(name, **parts):
+    """Change some parts of a run's checkpoint."""
+    path = Path("runs", name, "checkpoint.pt")
+    checkpoint.write_state(path, checkpoint.load(path) | parts)
+
+
+def test_the_commands_make_the_runs_and_continue_what_was_begun(folder, capsys):
+    first, second = commands(capsys)
+    assert main.main([*first, "--quiet"]) == 0
+    assert commands(capsys) == [second]
+    assert main.main([*second, "--quiet"]) == 0
+    history = checkpoint.load("runs/mlp_epochs2_seed1_d")["history"]
+    edit("mlp_epochs2_seed1_d", epoch=1, history=history[:1])
+    assert commands(capsys) == [[*second, "--resume"]]
+    edit("mlp_epochs2_seed1_d", epoch=2, history=history)
+    assert commands(capsys) == []
+
+
+def test_a_run_has_the_numbers_of_its_command(folder, capsys):
+    (first, _), said = commands(capsys), run_all()
+    assert said[0] == (True, said[0][1]) and "mlp_epochs2_d: test accuracy" in said[0][1]
+    assert main.main([*first, "--name", "mine", "--quiet"]) == 0
+    ours, theirs = (
+        [row | {"seconds": 0} for row in checkpoint.load(f"runs/{name}")["history"]]
+        for name in ("mlp_epochs2_d", "mine")
     )
-    assert one == other
+    assert ours == theirs
 
 
-def collected(capsys):
-    """The seeds that count, and what is said of the others."""
-    options = reproduce.parse_options("--only mlp --device cpu --data-dir d".split())
-    found = reproduce.collect(reproduce.make_plan(options.only, options))
-    return sorted(found.get("mlp", {})), capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("lr was 0.02", lambda saved: {"config": dataclasses.replace(saved["config"], lr=0.02)}),
+        ("threads was 2", lambda saved: {"versions": saved["versions"] | {"threads": 2}}),
+        (
+            "source was another",
+            lambda saved: {"versions": saved["versions"] | {"source": "another"}},
+        ),
+        ("torch was 1.0", lambda saved: {"versions": saved["versions"] | {"torch": "1.0"}}),
+        ("", lambda saved: {"epoch": 1, "history": saved["history"][:1]}),
+    ],
+)
+def test_only_finished_runs_of_this_experiment_count(what, change, folder, capsys):
+    run_all()
+    runs, options = plan()
+    assert list(reproduce.collect(runs, options.device)["mlp"]) == [0, 1]
+    edit("mlp_epochs2_seed1_d", **change(checkpoint.load("runs/mlp_epochs2_seed1_d")))
+    capsys.readouterr()
+    assert list(reproduce.collect(runs, options.device)["mlp"]) == [0]
+    told = capsys.readouterr().err
+    assert told.count("\n") == bool(what) and what in told
+    ((_, _, resume),) = reproduce.unfinished(runs, options.device)
+    assert resume == (not what)
+    run_all()
+    assert Path("runs/mlp_epochs2_seed1_d.1").exists() == bool(what)  # nothing is lost
+    assert list(reproduce.collect(runs, options.device)["mlp"]) == [0, 1]
 
 
-def test_only_finished_runs_of_this_experiment_count(here, capsys, monkeypatch):
-    for seed in ("", "_seed1"):
-        assert here("--run", f"mlp_epochs2{seed}_d") == 0
-    assert collected(capsys) == ([0, 1], "")
-    path = Path("runs/mlp_epochs2_seed1_d/checkpoint.pt")
-    whole = checkpoint.load(path)
-    changes = {
-        "unfinished": whole | {"epoch": 1, "history": whole["history"][:1]},
-        "lr": whole | {"config": dataclasses.replace(whole["config"], lr=0.02)},
-        "threads": whole | {"versions": whole["versions"] | {"threads": 2}},
-        "network": whole | {"versions": whole["versions"] | {"network": "another"}},
-        "torch": whole | {"versions": whole["versions"] | {"torch": "1.0"}},
-    }
-    for what, state in changes.items():
-        checkpoint.write_state(path, state)
-        seeds, told = collected(capsys)
-        assert seeds == [0], what
-        if what == "unfinished":
-            assert told == ""
-        else:
-            assert told.count("\n") == 1
-            assert "mlp_epochs2_seed1_d is not counted: " in told and what in told
-
-
-def test_a_run_that_was_begun_otherwise_is_not_continued(here, capsys):
-    assert here("--run", "mlp_epochs2_d") == 0
-    path = Path("runs/mlp_epochs2_d/checkpoint.pt")
-    state = checkpoint.load(path)
-    state |= {"epoch": 1, "history": state["history"][:1]}
-    checkpoint.write_state(path, state | {"versions": state["versions"] | {"threads": 2}})
-    assert here("--run", "mlp_epochs2_d") == 1
-    assert "was begun with other versions (threads 2 instead of 1)" in capsys.readouterr().err
-
-
-def test_an_unknown_run_is_one_line(here, capsys):
-    assert here("--run", "mlp_lr3") == 1
-    assert capsys.readouterr().err.startswith("error: --run mlp_lr3: no experiment has such a run")
-
-
-def test_only_complete_experiments_on_mnist_replace_the_documents(here, monkeypatch, capsys):
+def test_only_complete_experiments_on_mnist_reach_the_results(folder, monkeypatch, capsys):
     """Not other data, not fewer seeds; and one experiment leaves the rows of the others."""
     written = []
-    monkeypatch.setattr(results, "write", lambda found, _: written.append(found))
-    monkeypatch.setattr(results, "write_documents", lambda: None)
-    for seed in ("", "_seed1"):
-        here("--run", f"mlp_epochs2{seed}_d")
-    assert here("--write") == 0
-    assert "not written" in capsys.readouterr().out
+    monkeypatch.setattr(tables, "write", lambda results, _: written.append(list(results)))
+    monkeypatch.setattr(tables, "write_documents", lambda: None)
+    run_all()
+    assert reproduce.main([*OPTIONS]) == 0
+    assert "not written: the documents take only complete" in capsys.readouterr().out
+    assert reproduce.main([*OPTIONS, "--write"]) == 0
     published = property(lambda self: True, lambda self, value: None)
     monkeypatch.setattr(reproduce.MNIST, "published", published, raising=False)
-    for seed in ("", "_seed1"):
-        here("--run", f"mlp_epochs2{seed}")
-    assert here("--write", "--seeds", "1") == 0
-    assert written == []
-    assert here("--write") == 0
-    assert [list(found) for found in written] == [["mlp"]]
+    run_all()
+    assert reproduce.main([*OPTIONS, "--write", "--seeds", "1"]) == 0 and written == []
+    assert reproduce.main([*OPTIONS, "--write"]) == 0 and written == [["mlp"]]
 
 
-def test_the_study_tests_the_best_settings_once_all_are_judged(here, monkeypatch, capsys):
+def test_the_study_tests_the_best_settings_once_all_are_judged(folder, monkeypatch, capsys):
     settings = [Setting(1, 0, 0), Setting(1, 0.5, 0)]
-    short = {one.judged: Experiment(f"{one.command} --val-size 20", 1) for one in settings}
-    short |= {one.tested: Experiment(one.command, 1) for one in settings}
+    short = {s.judged: Experiment(f"{s.command} --val-size 20", 1) for s in settings}
+    short |= {s.tested: Experiment(s.command, 1) for s in settings}
     for name, experiment in short.items():
         monkeypatch.setitem(experiments.ALL, name, experiment)
-    monkeypatch.setattr(reproduce, "JUDGED", [one.judged for one in settings])
-    monkeypatch.setattr(results, "SETTINGS", settings)
-    monkeypatch.setattr(results, "LENGTHS", (1,))
-    assert here("--study", "regularization", "--commands") == 0
-    commands = capsys.readouterr().out.splitlines()
-    names = [line.split("--run ")[1] for line in commands]
-    assert names == ["lenet5_epochs1_val20_d", "lenet5_epochs1_dropout0.5_val20_d"]
-    for line in commands:
-        assert reproduce.cli(line.split("reproduce.py ")[1].split()) == 0
-    assert "validation accuracy" in capsys.readouterr().out
-    assert here("--study", "regularization", "--commands") == 0
-    names = [line.split("--run ")[1] for line in capsys.readouterr().out.splitlines()]
-    assert set(names) <= {"lenet5_epochs1_d", "lenet5_epochs1_dropout0.5_d"}
-    assert "lenet5_epochs1_d" in names  # the baseline is always tested
+    monkeypatch.setattr(reproduce, "JUDGED", [s.judged for s in settings])
+    monkeypatch.setattr(tables, "SETTINGS", settings)
+    monkeypatch.setattr(tables, "LENGTHS", (1,))
+    arguments = "--study", "regularization", "--device", "cpu", "--data-dir", "d"
+    judging = commands(capsys, *arguments)
+    assert len(judging) == 2 and all("--val-size" in command for command in judging)
+    for command in judging:
+        assert main.main([*command, "--quiet"]) == 0
+    testing = commands(capsys, *arguments)
+    assert not any("--val-size" in command for command in testing)
+    assert "0" in testing[0] and len(testing) <= 2  # the baseline is always tested
 
 
-def test_weights_of_an_unfinished_or_other_run_are_not_exported(here, monkeypatch, capsys):
-    monkeypatch.setitem(experiments.ALL, "best", Experiment("--model mlp --epochs 2", 2))
-    options = "--only", "best", "--device", "cpu", "--data-dir", "d", "--write", "--export", "w.pt"
-    assert reproduce.cli([*options]) == 1
-    assert "mlp_epochs2_d is not finished (not started)" in capsys.readouterr().err
-    assert here("--run", "mlp_epochs2_d") == 0
-    state = checkpoint.load("runs/mlp_epochs2_d")
-    unfinished = state | {"epoch": 1, "history": state["history"][:1]}
-    checkpoint.write_state(Path("runs/mlp_epochs2_d/checkpoint.pt"), unfinished)
-    assert reproduce.cli([*options]) == 1
+def test_weights_of_an_unfinished_or_other_run_are_not_exported(folder, monkeypatch, capsys):
+    options = ["--only", "best", *OPTIONS[2:], "--write", "--export", "w.pt"]
+    monkeypatch.setattr(tables, "write_documents", lambda: None)
+    assert reproduce.main(options) == 1
+    assert "mlp_epochs2_d is not finished" in capsys.readouterr().err
+    run_all()
+    saved = checkpoint.load("runs/mlp_epochs2_d")
+    edit("mlp_epochs2_d", epoch=1, history=saved["history"][:1])
+    assert reproduce.main(options) == 1
     assert "is not finished (1 of 2 epochs)" in capsys.readouterr().err
     assert not Path("w.pt").exists()
-    checkpoint.write_state(Path("runs/mlp_epochs2_d/checkpoint.pt"), state)
-    assert reproduce.cli([*options]) == 0
+    edit("mlp_epochs2_d", epoch=2, history=saved["history"])
+    assert reproduce.main(options) == 0
     exported = checkpoint.load("w.pt")
     assert exported["epoch"] == 2 and "points" not in exported["history"][0]
-    for name, weight in state["model"].items():
-        assert torch.equal(exported["model"][name], weight)
-    assert reproduce.cli(["--only", "mlp,lenet5", "--export", "w.pt"]) == 2
+    assert all(torch.equal(exported["model"][key], saved["model"][key]) for key in saved["model"])
+    assert reproduce.main(["--only", "mlp,lenet5", "--export", "w.pt"]) == 2
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals as on Linux")
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
-def test_jobs_stop_with_their_parent_and_go_on(signum, tmp_path):
-    """Two real runs side by side; the parent alone is struck; then the same command ends."""
-    (tmp_path / "d").mkdir()
-    write_data(tmp_path / "d", 3000, 30)
-    command = [sys.executable, ROOT / "reproduce.py", "--only", "mlp,mlp56", "--seeds", "1"]
-    command += ["--jobs", "2", "--device", "cpu", "--data-dir", "d"]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-    names = ("mlp_d", "mlp_hidden56_d")
-    with subprocess.Popen(command, cwd=tmp_path, **streams) as process:
-        tables = [tmp_path / "runs" / name / "metrics.csv" for name in names]
-        deadline = time.monotonic() + 120
-        while not any(table.exists() for table in tables):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signum)
-        process.wait(60)
-        assert process.returncode == (-signum if signum == signal.SIGKILL else 128 + signum)
-        deadline = time.monotonic() + 30
-        while children(tmp_path):
-            assert time.monotonic() < deadline, "a child is left"
-            time.sleep(0.05)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert "not written: the documents take only complete" in done.stdout
-    for table in tables:
-        assert len(list(csv.DictReader(table.open()))) == 5
+def test_a_run_that_fails_is_named_and_the_others_go_on(folder, capfd):
+    runs, _ = plan()
+    with checkpoint.locked(runs["mlp"][0]):
+        assert reproduce.main([*OPTIONS, "--jobs", "1"]) == 1
+    out, err = capfd.readouterr()
+    assert "mlp_epochs2_d: failed: runs/mlp_epochs2_d: another process is using it" in out
+    assert "mlp_epochs2_seed1_d: test accuracy" in out and "Traceback" not in err
 
 
-def children(folder):
-    """Processes that work in a folder."""
+def workers(pid):
+    """The processes of the pool of a process."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            arguments = (path / "cmdline").read_bytes()
-            if b"--child" in arguments and os.readlink(path / "cwd") == str(folder):
-                found.append(path.name)
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
         except OSError:  # it has ended
             continue
     return found
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
-    (tmp_path / "d").mkdir()
-    write_data(tmp_path / "d", 100, 30)
-    blocked = tmp_path / "runs" / "mlp_d"
-    blocked.mkdir(parents=True)
-    (blocked / "checkpoint.pt").write_bytes(b"mine")
-    command = [sys.executable, ROOT / "reproduce.py", "--only", "mlp,mlp56", "--seeds", "1"]
-    command += ["--jobs", "2", "--device", "cpu", "--data-dir", "d"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=240)
-    assert done.returncode == 1
-    assert "mlp_d: failed with status 1: error: " in done.stdout + done.stderr
-    assert (tmp_path / "runs" / "mlp_hidden56_d" / "checkpoint.pt").exists()
-    assert (blocked / "checkpoint.pt").read_bytes() == b"mine"
-    shutil.rmtree(tmp_path / "runs")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("struck", ["ctrl-c", "parent", "worker"])
+def test_all_end_together_and_the_same_command_continues(struck, folder, monkeypatch):
+    monkeypatch.setitem(experiments.ALL, "mlp", Experiment("--model mlp --epochs 200", 2))
+    pid = fork(lambda: reproduce.main([*OPTIONS, "--jobs", "2"]))
+    checkpoints = [folder / "runs" / name / "checkpoint.pt" for name in NAMES]
+    while not all(path.exists() for path in checkpoints):
+        assert Path(f"/proc/{pid}").exists()
+        time.sleep(0.01)
+    pool = workers(pid)
+    assert len(pool) == 2
+    signum = signal.SIGINT if struck == "ctrl-c" else signal.SIGKILL
+    os.kill(pool[0] if struck == "worker" else pid, signum)
+    assert ended(pid) == {"ctrl-c": 130, "parent": -signal.SIGKILL, "worker": 1}[struck]
+    while any(Path(f"/proc/{number}").exists() for number in pool):
+        time.sleep(0.01)
+    if struck != "parent":  # whose processes may have said something
+        assert len(Path("output.txt").read_text().splitlines()) == 1
+    before = [checkpoint.load(path)["history"] for path in checkpoints]
+    assert all(0 < len(history) < 200 for history in before)
+    assert all(success for success, _ in run_all())
+    after = [checkpoint.load(path)["history"] for path in checkpoints]
+    assert all(new[: len(old)] == old for old, new in zip(before, after, strict=True))
+    assert all(len(history) == 200 for history in after)
+
+
+NAMES = "mlp_epochs200_d", "mlp_epochs200_seed1_d"
