@@ -158,6 +158,8 @@ def write_documents(results, root=ROOT):
     from figures import style
     from study.tables import include
 
-    style.save(charts.speed(ways(results)), root / "plots" / "speed.png")
+    threads = MEASUREMENTS["lenet5"].threads
+    note = f"{threads} thread{'s' * (threads > 1)}; workers are processes beside it"
+    style.save(charts.speed(ways(results), note), root / "plots" / "speed.png")
     include(root / "docs" / "speed.md", "speed", table(results))
     include(root / "README.md", "speed", sentence(results))

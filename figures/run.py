@@ -1,10 +1,11 @@
-"""The figures of one run.
+"""The figures of one run or of its seeds: curves, confusion, mistakes; and a sheet of images.
 
 `title` is a pair everywhere: the heading, and a line of options for the small print.
 """
 
-import math
 from collections.abc import Mapping, Sequence
+
+from figures.style import BLUE, RED, own_settings, titled
 
 import numpy as np
 import torch
@@ -12,87 +13,73 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures.style import own_settings, small_print, titled
-
 # A row for each epoch: its metrics, and perhaps "points", a list of [position, loss, accuracy] of
 # the training images: the position in epochs, the means over the images since the last point.
 History = Sequence[Mapping]
 Title = tuple[str, str]
 Color = str | tuple[float, float, float, float]
 
-BLUE, RED = "#4477aa", "#cc3311"
-METRICS = {  # the label of its axis, and the factor from the history to what is drawn
-    "loss": ("cross-entropy loss", 1),
-    "accuracy": ("accuracy (%)", 100),
+METRICS = {  # the label of its axis, the factor from the history to what is drawn, its format
+    "loss": ("cross-entropy loss", 1, "{:.4f}"),
+    "accuracy": ("accuracy (%)", 100, "{:.2f} %"),
 }
-RUNNING_AVERAGES = "training values are running averages during the epoch"
+RUNNING_AVERAGES = "training values are running averages, each in the middle of its epoch"
 
 
-def by_epoch(histories: Sequence[History], column: str, scale: float) -> np.ndarray:
-    """A column of each history times `scale` (float64, runs x epochs); NaN after a run's end."""
-    longest = max(len(history) for history in histories)
-    values = np.full((len(histories), longest), np.nan)
+def draw_means(
+    axes: Axes,
+    histories: Sequence[History],
+    part: str,
+    metric: str,
+    color: Color,
+    place: float,
+    style: str = "-",
+) -> float:
+    """Draw a metric of "train" or "test" over the epochs: the mean of some runs, and their range.
+
+    `place` is where in its epoch a value stands: 0.5 is the middle of it, 1 its end. Gives the last
+    mean. An epoch's mean is that of the runs that have it.
+    """
+    scale = METRICS[metric][1]
+    values = np.full((len(histories), max(map(len, histories))), np.nan)
     for run, history in enumerate(histories):
-        values[run, : len(history)] = [scale * row[column] for row in history]
-    return values
+        values[run, : len(history)] = [scale * row[f"{part}_{metric}"] for row in history]
+    mean, low, high = (f(values, axis=0) for f in (np.nanmean, np.nanmin, np.nanmax))
+    places = np.arange(len(mean)) + place
+    marker = "o" if len(mean) <= 12 else None  # more would touch each other
+    axes.plot(places, mean, style, marker=marker, markersize=4, color=color)
+    if len(values) > 1:
+        axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
+        if len(mean) == 1:  # a band of no width
+            axes.vlines(places, low, high, color=color)
+    return float(mean[-1])
 
 
-def within_epochs(history: History) -> np.ndarray:
-    """Position, loss and accuracy of all points of a history (float64, N x 3).
+def frame(axes: Axes, metric: str, epochs: int) -> None:
+    """Label the axes for a metric over the epochs."""
+    axes.set(xlabel="epoch", ylabel=METRICS[metric][0], xlim=(0, 1.03 * epochs))
+    axes.xaxis.set_major_locator(MaxNLocator(10 if epochs > 1 else 5, integer=epochs > 1))
+    axes.grid()
 
-    An epoch without points is a row of NaN, which interrupts a line.
+
+def logarithmic_if_wide(axes: Axes, lowest: float) -> None:
+    """Make the y axis logarithmic if a very large loss would press the lowest onto the axis."""
+    if 0 < 300 * lowest < axes.dataLim.y1:
+        axes.set_yscale("log")
+
+
+def within_epochs(histories: Sequence[History]) -> np.ndarray:
+    """Position, loss and accuracy of the points of histories, means of the runs (float64, N x 3).
+
+    An epoch without points is a row of NaN, which interrupts a line. Runs that have other points
+    than each other give none.
     """
     gap = [[np.nan] * 3]
-    rows = [point for row in history for point in row.get("points") or gap]
-    points = np.array(rows, float).reshape(-1, 3)
-    return np.where(np.isfinite(points), points, np.nan)
-
-
-def frame(axes: Axes, metric: str, epochs: int, start: int = 1) -> None:
-    """Label the axes for a metric over the epochs from `start`, 0 or 1, to `epochs`.
-
-    Ticks are whole epochs of these; a single epoch that is shown from 0 on has fractions.
-    """
-    whole = epochs > 1 or start == 1
-    locator = MaxNLocator(10 if whole else 5, integer=whole, steps=[1, 2, 5, 10])
-    ticks = locator.tick_values(start, epochs)
-    axes.set_xticks([tick for tick in ticks if start <= tick <= epochs])
-    if start == 0:
-        axes.set_xlim(0, 1.05 * epochs)
-    elif epochs == 1:
-        axes.set_xlim(0.5, 1.5)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(METRICS[metric][0])
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def line_style(epochs: int) -> str:
-    """A line with a dot at each epoch, or without dots where they would touch each other."""
-    return "o-" if epochs <= 12 else "-"
-
-
-def mean_and_range(axes: Axes, values: np.ndarray, color: Color, label: str) -> np.ndarray:
-    """Draw the mean of some runs over the epochs, and a band from the lowest to the highest.
-
-    `values` are float64, runs x epochs, as `by_epoch` gives them. Gives the mean of each epoch.
-    """
-    mean = np.nanmean(values, axis=0)
-    epochs = np.arange(1, len(mean) + 1)
-    axes.plot(epochs, mean, line_style(len(mean)), color=color, markersize=4, label=label)
-    if len(values) > 1:
-        lowest, highest = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        axes.fill_between(epochs, lowest, highest, color=color, alpha=0.2, linewidth=0)
-    return mean
-
-
-def logarithmic_if_wide(axes: Axes, lowest: float, highest: float) -> bool:
-    """Make the y axis logarithmic if one very large loss would press all others onto the axis."""
-    wide = bool(0 < 300 * lowest < highest)
-    if wide:
-        axes.set_yscale("log")
-        axes.set_ylabel(f"{axes.get_ylabel()} (logarithmic axis)")
-    return wide
+    runs = [[point for row in run for point in row.get("points") or gap] for run in histories]
+    if len({len(points) for points in runs}) > 1:
+        return np.full((0, 3), np.nan)
+    means = np.array(runs, float).mean(axis=0)
+    return np.where(np.isfinite(means), means, np.nan)
 
 
 @own_settings()
@@ -101,94 +88,33 @@ def curves(title: Title, histories: Sequence[History], evaluated: str = "test") 
 
     `evaluated` is the name of the images that the network was tested on: "test" or "validation".
     """
-    figure = titled(title[0], 11, 4.8)
-    panels = figure.subplots(1, 2)
-    within = within_epochs(histories[0] if len(histories) == 1 else [])
-    start = 1 if np.isnan(within).all() else 0
-    for axes, (metric, (_, scale)), points in zip(
-        panels, METRICS.items(), within.T[1:], strict=True
-    ):
-        ends = []
-        drawn = []
-        for part, color, label in (("train", BLUE, "training"), ("test", RED, evaluated)):
-            values = by_epoch(histories, f"{part}_{metric}", scale)
-            mean = mean_and_range(axes, values, color, label)
-            ends.append((float(mean[-1]), color))
-            drawn.append(values)
-        longest = len(drawn[0][0])
-        frame(axes, metric, longest, start)
-        if start == 0:
-            _thin_line(axes, within[:, 0], scale * points)
-        late = scale * points[within[:, 0] > longest / 10]
-        shown = np.concatenate([np.ravel(drawn), late])
-        logarithmic = metric == "loss" and logarithmic_if_wide(
-            axes, np.nanmin(drawn), np.nanmax(shown)
-        )
-        if start == 0 and not logarithmic:
-            # The first points, of a network that knows nothing yet, would press down all others.
-            _limit(axes, shown)
-        _write_ends(axes, longest, ends, metric)
-    panels[0].legend(frameon=False, loc="best")  # the default, but without a warning if it is slow
-    notes = [RUNNING_AVERAGES]
-    if start == 0:
-        notes.append("thin line: averages over about a fiftieth of an epoch")
-    if len(histories) > 1:
-        lines = f"line: mean of {len(histories)} seeds; band: lowest to highest"
-        dots = f"dot: mean of {len(histories)} seeds"
-        notes.append(dots if max(map(len, histories)) == 1 else lines)
-        if len({len(history) for history in histories}) > 1:
-            notes.append("an epoch's values are of the seeds that reached it")
-    small_print(figure, title[1], "; ".join(notes))
+    epochs = max(map(len, histories))
+    within = within_epochs(histories)
+    fine = bool(np.isfinite(within).any())
+    lines = RUNNING_AVERAGES + "; thin line: averages over about a fiftieth of an epoch" * fine
+    seeds = f"means of {len(histories)} seeds, and their range" if len(histories) > 1 else ""
+    if len({len(history) for history in histories}) > 1:
+        seeds += "; an epoch's values are of the seeds that reached it"
+    figure = titled(title[0], 11, 4.8, title[1], lines, seeds)
+    for axes, metric, points in zip(figure.subplots(1, 2), METRICS, within.T[1:], strict=True):
+        _, scale, number = METRICS[metric]
+        parts = (("train", BLUE, "training", 0.5), ("test", RED, evaluated, 1))
+        for part, color, label, place in parts:
+            last = draw_means(axes, histories, part, metric, color, place)
+            axes.lines[-1].set_label(f"{label}: {number.format(last)}")
+        frame(axes, metric, epochs)
+        lowest = axes.dataLim.y0
+        # The first points, of a network that knows nothing yet, would press down all others.
+        late = within[:, 0] > epochs / 10
+        axes.update_datalim(np.column_stack([within[late, 0], scale * points[late]]))
+        logarithmic_if_wide(axes, lowest)
+        if axes.get_yscale() == "linear":
+            axes.autoscale_view(scalex=False)
+            axes.autoscale(False)  # what lies outside is cut off
+        if fine:
+            axes.plot(within[:, 0], scale * points, color=BLUE, alpha=0.4, lw=0.9, zorder=1.5)
+        axes.legend(title="last epoch", alignment="left", loc="best")
     return figure
-
-
-def _thin_line(axes: Axes, positions: np.ndarray, values: np.ndarray) -> None:
-    """Draw points of the training images behind the epochs' dots."""
-    axes.plot(
-        positions,
-        values,
-        color=BLUE,
-        alpha=0.4,
-        linewidth=0.9,
-        zorder=1.5,
-        label="training, within an epoch",
-    )
-
-
-def _limit(axes: Axes, values: np.ndarray) -> None:
-    """Make the y axis just hold some values; what lies outside is cut off."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1
-    axes.set_ylim(low - margin, high + margin)
-
-
-def _write_ends(axes: Axes, epoch: int, ends: list[tuple[float, str]], metric: str) -> None:
-    """Write the last values of two curves beside their ends, one well above the other."""
-    axes.margins(x=0.05)
-    axes.autoscale_view()  # or the limits, and so the heights, are not known yet
-    to_axes = axes.transData + axes.transAxes.inverted()
-    (low, *_), (high, *_) = sorted(ends)
-    bottom, top = (float(to_axes.transform((epoch, value))[1]) for value in (low, high))
-    apart = 0.065  # of the height of the axes: one line of text
-    if top - bottom < apart:
-        middle = (bottom + top) / 2
-        bottom, top = middle - apart / 2, middle + apart / 2
-    for (value, color), height in zip(sorted(ends), (bottom, top), strict=True):
-        if metric == "accuracy":
-            text = f"{value:.2f} %"
-        else:
-            text = f"{value:.4f}" if value < 100 else f"{value:.4g}"
-        axes.annotate(
-            text,
-            (epoch, height),
-            xycoords=("data", "axes fraction"),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            color=color,
-            fontsize=9,
-            annotation_clip=False,
-        )
 
 
 @own_settings()
@@ -199,48 +125,35 @@ def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: st
     """
     counts = torch.bincount(10 * labels + logits.argmax(1), minlength=100).view(10, 10).numpy()
     wrong = np.where(np.eye(10, dtype=bool), 0, counts)
-    figure = titled(title[0], 7.2, 7.2)
+    figure = titled(title[0], 7.2, 7.2, title[1], note)
     axes = figure.subplots()
     # The deepest red, at 1.8 times the largest count, is never used: black text is clear on all.
     axes.imshow(wrong, cmap="Reds", vmin=0, vmax=max(1, 1.8 * wrong.max()))
-    for label in range(10):
-        for answer in range(10):
-            count = counts[label, answer]
-            right = label == answer
-            plain = right or count == 0
-            axes.text(
-                answer,
-                label,
-                f"{count:,}" if count else "·",
-                ha="center",
-                va="center",
-                color="0.55" if plain else "black",
-                fontsize=9 if right else 11,
-                fontweight="normal" if plain else "bold",
-            )
-    axes.set_xticks(range(10))
-    axes.set_yticks(range(10))
-    axes.set_xlabel("the network's answer")
-    axes.set_ylabel("label")
+    for (label, answer), count in np.ndenumerate(counts):
+        mistake = bool(wrong[label, answer])
+        axes.text(
+            answer,
+            label,
+            f"{count:,}" if count else "·",
+            ha="center",
+            va="center",
+            color="black" if mistake else "0.55",
+            fontsize=11 if mistake else 9,
+            fontweight="bold" if mistake else "normal",
+        )
+    axes.set(xlabel="the network's answer", ylabel="label", xticks=range(10), yticks=range(10))
     mistaken, total = wrong.sum(), counts.sum()
     axes.set_title(
         f"{mistaken:,} mistakes in {total:,} images ({100 * mistaken / total:.2f} %) in red, "
         "right answers in grey",
         fontsize=10,
     )
-    small_print(figure, title[1], note)
     return figure
 
 
 @own_settings()
 def mistakes(
-    title: Title,
-    images: torch.Tensor,
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    note: str = "",
-    rows: int = 4,
-    columns: int = 8,
+    title: Title, images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, note: str = ""
 ) -> Figure:
     """The images with wrong answers, the most confident first, with label and answer.
 
@@ -249,50 +162,47 @@ def mistakes(
     """
     confidence, answers = logits.double().softmax(1).max(1)
     wrong = (answers != labels).nonzero().flatten()
-    order = confidence[wrong].argsort(descending=True, stable=True)
-    worst = wrong[order][: rows * columns]
-    rows = max(1, math.ceil(len(worst) / columns))  # those in use
-    figure = titled(title[0], 11, 1.1 + 1.6 * rows)
+    worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:32]
     texts = [
         f"label {labels[index]}, answer {answers[index]}\n{100 * confidence[index]:.1f} % sure"
         for index in worst.tolist()
     ]
-    images_with_texts(figure, images[worst], texts, columns)
     which = f"the {len(worst)} most confident of {len(wrong):,} mistakes in {len(labels):,} images"
     if len(wrong) == 0:
         which = f"no mistakes in {len(labels):,} images"
-    small_print(figure, which, title[1], note)
-    return figure
+    return gallery(title[0], images[worst], texts, 8, which, title[1], note)
 
 
-def images_with_texts(
-    figure: Figure, images: torch.Tensor, texts: Sequence[str], columns: int
-) -> None:
-    """Draw images (uint8, N x 28 x 28) in rows, each under a red text of two lines."""
-    axes = figure.subplots()  # one for all images: one for each would take half a second
+def gallery(
+    heading: str, images: torch.Tensor, texts: Sequence[str], columns: int, *small_print: str
+) -> Figure:
+    """Images (uint8, N x 28 x 28) in rows, each under a red text of two lines."""
     cell_height, cell_width = 42, 36  # pixels: an image, a margin, and two lines of text above
-    rows = max(1, math.ceil(len(images) / columns))
+    rows = max(1, -(-len(images) // columns))
+    figure = titled(heading, 0.6 + 1.3 * columns, 1.1 + 1.6 * rows, *small_print)
+    axes = figure.subplots()  # one for all images: one for each would take half a second
     canvas = np.zeros((cell_height * rows, cell_width * columns), np.uint8)
-    for place, (image, text) in enumerate(zip(images.numpy(), texts, strict=True)):
-        row, column = divmod(place, columns)
+    for index, (image, text) in enumerate(zip(images.numpy(), texts, strict=True)):
+        row, column = divmod(index, columns)
         y, x = cell_height * row, cell_width * column
         canvas[y + 12 : y + 40, x + 4 : x + 32] = image
         axes.text(x + 18, y + 11, text, ha="center", va="bottom", fontsize=8.5, color=RED)
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255)
     axes.set_axis_off()
+    return figure
 
 
 @own_settings()
-def sheet(images: torch.Tensor, columns: int = 25) -> Figure:
-    """Images (uint8, N x 28 x 28) in full rows, as one picture of dark digits on white.
-
-    Images that would not fill a last row are left out.
-    """
-    rows = len(images) // columns
-    grid = images[: rows * columns].view(rows, columns, 28, 28).transpose(1, 2)
-    pixels = 255 - grid.reshape(rows * 28, columns * 28).numpy()
-    figure = Figure(figsize=(columns * 0.4, rows * 0.4), layout="constrained")
+def sheet(images: torch.Tensor, labels: torch.Tensor, columns: int = 25) -> Figure:
+    """The first images (uint8, N x 28 x 28) of each label in a row of their own, dark on white."""
+    pixels = np.zeros((280, 28 * columns), np.uint8)
+    for digit in range(10):
+        row = np.hstack([*np.zeros((1, 28, 0), np.uint8), *images[labels == digit][:columns]])
+        pixels[28 * digit : 28 * (digit + 1), : row.shape[1]] = row
+    figure = Figure(figsize=(0.4 * columns + 0.5, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
-    axes.set_axis_off()
+    axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=255)
+    axes.set(ylabel="label", xticks=[], yticks=range(14, 280, 28), yticklabels=range(10))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     return figure

@@ -4,21 +4,35 @@ Figures are matplotlib's `Figure` and not pyplot's, which keeps each figure and 
 """
 
 import io
+import textwrap
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from files import write_whole
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from files import write_whole
+BLUE, RED = "#4477aa", "#cc3311"
+COLORS = (BLUE, RED, "#228833", "#ee7733", "#aa3377", "#33bbee", "#bbaa00", "#777777")
+LOOKS: dict[Any, Any] = {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "figure.constrained_layout.h_pad": 0.1,  # inches
+    "figure.constrained_layout.w_pad": 0.1,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "text.parse_math": False,  # "$", as in the name of a file, starts no formula
+}
 
 
 @contextmanager
 def own_settings() -> Generator[None]:
-    """Draw with matplotlib's own settings, whatever a person's matplotlibrc says; a decorator.
+    """Draw with the settings above, whatever a person's matplotlibrc says; a decorator.
 
     Somebody's `text.usetex: True` would need LaTeX, and the picture would not be the same.
     """
@@ -27,6 +41,7 @@ def own_settings() -> Generator[None]:
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         warnings.simplefilter("ignore", DeprecationWarning)  # of libraries that matplotlib uses
         matplotlib.rcdefaults()
+        matplotlib.rcParams.update(LOOKS)
         yield
 
 
@@ -38,20 +53,10 @@ def save(figure: Figure, path: str | Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def literal(text: str) -> str:
-    """A text that matplotlib draws as it is: "$", as in the name of a file, starts no formula."""
-    return text.replace("$", r"\$")  # parse_math=False would be ignored where lines are wrapped
-
-
-def titled(heading: str, width: float, height: float) -> Figure:
-    """An empty figure with a heading; width and height are in inches."""
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(width, height), layout=layout)
-    figure.suptitle(literal(heading), fontsize=13, fontweight="bold", wrap=True)
+def titled(heading: str, width: float, height: float, *small_print: str) -> Figure:
+    """An empty figure of this size in inches, with a heading, and lines in small grey letters."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(textwrap.fill(heading, int(7.5 * width)), fontsize=13, fontweight="bold")
+    lines = [textwrap.fill(line, int(15 * width)) for line in small_print if line]
+    figure.supxlabel("\n".join(lines), fontsize=8.5, color="0.35")
     return figure
-
-
-def small_print(figure: Figure, *lines: str) -> None:
-    """Write lines in small grey letters at the foot of a figure; empty lines are left out."""
-    text = "\n".join(line for line in lines if line)
-    figure.supxlabel(literal(text), fontsize=8.5, color="0.35", wrap=True)

@@ -5,12 +5,12 @@ only the last epoch of each run, so its histories have one row.
 """
 
 import csv
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from files import write_whole
+from handwriting import picture
 from model import build
 from study.experiments import (
     ALL,
@@ -34,6 +34,10 @@ Results = dict[str, dict[int, History]]
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results.csv"
 IN_README = ["lenet5", "mlp", "regularized", "fast", "modern", "best"]
+ODD_NAMES = (
+    "mlp56: the MLP with 56 hidden units, as many parameters as LeNet-5; "
+    "generated: LeNet-5 trained on generated digits alone"
+)
 VERSIONS = ["python", "torch", "threads"]  # columns of the file
 
 
@@ -243,7 +247,7 @@ def lessons(results: Results, chosen: Mapping[int, Setting]) -> list[str]:
 
 def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
     """Make the tables and pictures of the committed file; OSError."""
-    from figures import steps, style  # here, because matplotlib takes 0.3 s to import
+    from figures import page, style  # here, because matplotlib takes 0.3 s to import
     from figures import study as charts
 
     results = read(path)
@@ -252,8 +256,12 @@ def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
     include(root / "README.md", "results", "\n".join(main_table(results, IN_README)))
     published = {name: one.published for name, one in EXPERIMENTS.items()}
     plots = root / "plots"
-    style.save(charts.errors("Test error on MNIST", known, published), plots / "comparison.png")
-    style.save(charts.models("LeNet-5 and the MLP on MNIST", known), plots / "models.png")
+    figure = charts.errors("Test error on MNIST", known, published, ODD_NAMES)
+    style.save(figure, plots / "comparison.png")
+    networks = {"LeNet-5": "lenet5", "MLP": "mlp"}
+    networks = {name: known[key] for name, key in networks.items() if key in known}
+    if networks:
+        style.save(charts.comparison(networks, training=True), plots / "models.png")
     if study := study_tables(results):
         include(root / "docs" / "results.md", "study", study)
         points = {
@@ -262,39 +270,17 @@ def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
         style.save(charts.regularization(points), plots / "regularization.png")
     style.save(charts.pareto(times_and_errors(known)), plots / "pareto.png")
     reader = checkpoint.network(checkpoint.load(ROOT / "pretrained" / "handwriting.pt"))
-    steps.draw(plots / "handwriting.png", reader)
+    photograph = picture.read(ROOT / "docs" / "page.jpg").page
+    style.save(page.steps(reader, photograph), plots / "handwriting.png")
 
 
-def times_and_errors(known: Results, path: Path = ROOT / "benchmarks" / "results.json") -> dict:
-    """{what: (seconds of a run, errors, kind)}, as charts.pareto takes it.
-
-    The benchmark measures whole runs on one thread, ours and other programs'. Where it does not
-    have one of our experiments, the seconds are those of training and testing, of the fastest run;
-    its kind says so.
-    """
-    measured: dict = {}
-    if path.exists():
-        measured = json.loads(path.read_text(encoding="utf-8"))["measured"]
-    points, ours = {}, dict(measured.get("recipes", {}))
-    for network, title in (("lenet5", "LeNet-5"), ("mlp", "MLP")):
-        for way, found in measured.get(network, {}).items():
-            if way == "this project":
-                ours[network] = found
-            elif "workers" not in way:
-                wrong = [100 * (1 - accuracy) for accuracy in found["accuracy"]]
-                seconds = statistics.median(found["whole run"])
-                points[f"{way}, {title}"] = (seconds, wrong, "other program")
-    for name, histories in known.items():
-        if name in ours:
-            points[name] = (
-                statistics.median(ours[name]["whole run"]),
-                errors(histories),
-                "whole run",
-            )
-        elif name not in ("generated", "mlp56"):  # neither is a recipe
-            trained = min(sum(row["seconds"] for row in history) for history in histories.values())
-            points[name] = (trained, errors(histories), "training")
-    return points
+def times_and_errors(known: Results) -> dict[str, tuple[float, list[float]]]:
+    """{recipe: (seconds that the fastest run trained and tested, errors)}."""
+    return {
+        name: (min(sum(row["seconds"] for row in h) for h in histories.values()), errors(histories))
+        for name, histories in known.items()
+        if name not in ("mlp56", "generated")  # neither is a recipe
+    }
 
 
 def include(path: Path, what: str, text: str) -> None:

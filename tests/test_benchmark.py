@@ -10,11 +10,9 @@ import sys
 import time
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from helpers import ROOT, write_data
 
-from figures import study as charts
 from files import UserError
 from study.tables import markers
 from training import cli
@@ -80,18 +78,8 @@ def test_the_documents_are_made_of_the_results():
     assert between_markers(ROOT / "README.md") == table.sentence(results)
 
 
-def test_the_picture_shows_every_repetition_of_the_results_and_their_median():
+def test_the_picture_is_of_whole_runs():
     ways = table.ways(made_up())
-    figure = charts.speed(ways)
-    assert [axes.get_title() for axes in figure.axes] == ["LeNet-5", "MLP"]
-    for axes, times in zip(figure.axes, ways.values(), strict=True):
-        assert [label.get_text() for label in axes.get_yticklabels()] == list(times)
-        medians = [statistics.median(seconds) for seconds in times.values()]
-        assert [bar.get_width() for bar in axes.patches] == pytest.approx(medians)
-        for row, (line, seconds) in enumerate(zip(axes.lines, times.values(), strict=True)):
-            dots = [(second, row) for second in seconds]
-            np.testing.assert_allclose(np.asarray(line.get_xydata(), float), dots)
-        assert all(axes.get_xlim()[1] > max(seconds) for seconds in times.values())
     assert list(ways["LeNet-5"]) == [
         "this project",
         "tutorial loop",

@@ -1,0 +1,122 @@
+"""The figures of pictures that were read, read back."""
+
+from pathlib import Path
+
+from figures import page, style
+from handwriting import picture
+from training import checkpoint
+
+import matplotlib
+import numpy as np
+import pytest
+from test_run import boxes
+
+pytestmark = pytest.mark.filterwarnings(
+    "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
+)
+
+ROOT = Path(page.__file__).parents[1]
+GREEN, ORANGE, RED = (matplotlib.colors.to_rgba(f"tab:{n}") for n in ("green", "orange", "red"))
+
+
+def row(text="seven.png: 7 (99.8 %)", best=7):
+    """A picture with one shape, in the middle of it."""
+    probabilities = np.full(10, 0.02)
+    probabilities[best] = 0.82
+    marks = [(np.array([0.2, 0.1, 0.8, 0.4]), str(best), 0.82)]
+    pixels = np.full((160, 80, 3), 200, np.uint8)
+    return page.Prediction(text, pixels, marks, np.full((28, 28), 9, np.uint8), probabilities)
+
+
+def page_of(*answers):
+    """A picture, 100 pixels high and 300 wide, with a shape for each (answer, probability)."""
+    places = [np.array([0.1, 0.2 * n, 0.3, 0.2 * n + 0.1]) for n in range(len(answers))]
+    marks = [(box, *answer) for box, answer in zip(places, answers, strict=True)]
+    return page.Prediction("page.png: 12?", np.full((100, 300, 3), 200, np.uint8), marks)
+
+
+TWO = page_of(("1", 0.9), ("2", 0.9))
+BLANK = page.Prediction("blank.png: no digit found", row().picture)
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize("others", [[], [TWO]], ids=["alone", "beside a page"])
+def test_a_digit_has_its_picture_input_and_probabilities_under_their_heads(others):
+    (axes,) = page.predictions([row(best=4), *others]).axes
+    photograph, seen = axes.images[:2]
+    assert photograph.get_array().shape == (160, 80, 3) and seen.get_array().shape == (28, 28)
+    bars = [patch for patch in axes.patches if patch.get_width() == pytest.approx(0.07)]
+    heights = [bar.get_height() for bar in bars]
+    np.testing.assert_allclose(np.divide(heights, sum(heights)), row(best=4).probabilities)
+    assert len({bar.get_facecolor() for bar in bars}) == 2
+    middles = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    left, right, *_ = seen.get_extent()
+    assert middles["the network sees"] == pytest.approx((left + right) / 2)
+    centers = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+    assert middles["probabilities"] == pytest.approx(np.mean(centers))
+
+
+def test_a_picture_without_a_digit_is_drawn_alone():
+    (axes,) = page.predictions([BLANK]).axes
+    assert len(axes.images) == 1 and not axes.patches and BLANK.text in texts(axes)
+
+
+def test_a_box_lies_on_its_shape_in_the_color_of_how_sure_the_answer_is():
+    (axes,) = page.predictions([page_of(("1", 0.99), ("2", 0.7), ("?", 0.95))]).axes
+    left, right, low, high = axes.images[0].get_extent()
+    width, height = right - left, high - low
+    assert width > 0.9 * np.ptp(axes.get_xlim())  # a page fills the figure
+    for number, (box, color) in enumerate(zip(axes.patches, (GREEN, ORANGE, RED), strict=True)):
+        assert box.get_edgecolor() == color
+        assert (box.get_x() - left) / width == pytest.approx(0.2 * number)
+        assert box.get_width() / width == pytest.approx(0.1)
+        assert (high - box.get_y() - box.get_height()) / height == pytest.approx(0.3)
+        assert box.get_height() / height == pytest.approx(0.6)  # 0.2 of the longer side
+    answers = [text for text in axes.texts if text.get_text() in "12?"]
+    assert [matplotlib.colors.to_rgba(text.get_color()) for text in answers] == [GREEN, ORANGE, RED]
+    assert all(text.get_path_effects() for text in answers)  # readable on dark paper, too
+
+
+@pytest.mark.parametrize(
+    "rows", [[row()], [BLANK, TWO], [TWO] * 3 + [row()], [TWO, BLANK, row()] * 6]
+)
+def test_no_picture_is_cut_off_or_covers_another(rows):
+    (axes,) = page.predictions(rows).axes
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    extents = [image.get_extent() for image in axes.images]
+    for number, (x0, x1, y0, y1) in enumerate(extents):
+        assert left <= x0 < x1 <= right and low <= y0 < y1 <= high
+        for a0, a1, b0, b1 in extents[:number]:
+            assert x1 <= a0 or a1 <= x0 or y1 <= b0 or b1 <= y0
+    assert all(text.get_position()[1] >= low for text in axes.texts)
+
+
+def test_only_forty_pictures_are_drawn_and_the_figure_says_so():
+    written = texts(page.predictions([row(f"{n}.png: 7") for n in range(45)]).axes[0])
+    assert "the first 40 of 45 pictures" in written[0]
+    assert "39.png: 7" in written and "40.png: 7" not in written
+    assert "the first" not in " ".join(texts(page.predictions([row()] * 40).axes[0]))
+
+
+@pytest.mark.parametrize("count", [1, 5, 45])
+def test_the_texts_of_predictions_do_not_overlap(count):
+    long = "a_picture_$with_a_long_na.png: 7 (55.2 %) or 1 (41.1 %), the largest of 3 digits"
+    figure = page.predictions([row(long)] * count)
+    drawn = boxes(figure, figure.axes[0].texts)
+    for index, a in enumerate(drawn):
+        for b in drawn[index + 1 :]:
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        assert a[0] >= 0 and a[2] <= figure.get_size_inches()[0] * figure.dpi
+
+
+def test_the_steps_from_the_documents_page_to_its_digits(tmp_path):
+    network = checkpoint.network(checkpoint.load(ROOT / "pretrained" / "handwriting.pt"))
+    figure = page.steps(network, picture.read(ROOT / "docs" / "page.jpg").page)
+    style.save(figure, tmp_path / "steps.png")
+    (axes,) = figure.axes
+    assert len(axes.images) == 6
+    assert sorted(text for text in texts(axes) if len(text) == 1) == list("01122345789?")
+    assert {box.get_edgecolor() for box in axes.patches} >= {GREEN, RED}
