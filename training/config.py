@@ -252,7 +252,10 @@ def title(config: Config, method: str = "", seeds: int = 1) -> tuple[str, str]:
 
     `method` says how the weights are changed, as `training.report.method` finds out.
     """
-    network = getattr(MODELS[config.model], "title", MODELS[config.model].__name__)
+    network = MODELS[config.model]
+    called = vars(network).get(
+        "title", network.__name__
+    )  # not the title of what it is derived from
     known = {"mnist": "MNIST", "generated": "generated digits, not MNIST"}
     data = known.get(config.data, f"{config.data}, not MNIST")
     recipe = f", recipe {config.recipe}" * (config.recipe != "baseline")
@@ -266,7 +269,7 @@ def title(config: Config, method: str = "", seeds: int = 1) -> tuple[str, str]:
         f"with {config.mix} and non-digits mixed in" * (config.mix != "none"),
         f"seeds {config.seed} to {last_seed}" if seeds > 1 else f"seed {config.seed}",
     ]
-    return f"{network} on {data}{recipe}", ", ".join(text for text in options if text)
+    return f"{called} on {data}{recipe}", ", ".join(text for text in options if text)
 
 
 # The command line
