@@ -13,10 +13,7 @@ import operator
 from collections.abc import Iterator
 from pathlib import Path
 
-from digits import augment, idx
-from digits.cache import read_cached
-from digits.tarball import find_data
-from files import DataError
+from digits import augment, idx, places
 
 import torch
 
@@ -24,7 +21,7 @@ GATHERED = 512  # images at a time: fewer calls for small batches; more fit no c
 
 
 class MNIST(torch.utils.data.Dataset):
-    """Images and labels of one split, in whichever form the folder `root` holds it.
+    """Images and labels of one split, in whichever form `root` or a folder in it holds them.
 
     `data` (uint8, N x 28 x 28) and `targets` (int64, N) are named as torchvision names them.
     `path` is the file that was read, `digests` are the SHA-256 of its images and labels in MNIST's
@@ -33,15 +30,7 @@ class MNIST(torch.utils.data.Dataset):
 
     def __init__(self, root: str | Path = "data", train: bool = True):
         split = "train" if train else "test"
-        root = Path(root).expanduser()
-        path = find_data(root, split)
-        if path is None:
-            raise DataError(f"{root / split}.tar: not found; put it or {split}.zip there")
-        try:
-            self.data, self.targets = read_cached(path, split)
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}; make it readable") from error
-        self.path = path
+        self.path, self.data, self.targets = places.load(Path(root).expanduser(), split)
         self.digests = tuple(idx.digests(self.data, self.targets))
         self.published = self.digests == tuple(idx.published_digests(split))
         self.augment = "none"  # how `batches` distorts the images: none, affine or elastic

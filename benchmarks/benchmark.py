@@ -189,7 +189,7 @@ def prepare(source, sizes):
 
     from dataset import MNIST
     from digits.idx import NAMES
-    from digits.tarball import write_tarball
+    from digits.archive import write_tarball
 
     for split in ("train", "test"):
         mnist = MNIST(source, train=split == "train")

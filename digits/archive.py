@@ -1,347 +1,216 @@
-"""Walks through the files of a tar or zip archive or of a folder, and rejects damage and traps.
+"""Reads images and labels from tar and zip archives and folders of pictures, and writes tarballs.
 
-`members(path)` gives every file that was put in, or raises `DataError`. tarfile reports a truncated
-or damaged archive as a shorter one, and zipfile does not look for bytes that belong to no member.
-This file checks both. Nothing is ever extracted to disk.
+What was put in comes out, or `DataError` is raised: tarfile takes a damaged archive for a shorter
+one, zipfile does not count, Pillow compares no checksums; this file does. A picture's label is in
+its name, `{number}_{label}.png`, or is its folder's name, `{label}/{name}.png`.
 """
 
-import bz2
-import gzip
 import io
-import lzma
 import os
 import re
-import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
 
-from files import DataError
+from digits.idx import MAX_BYTES, unpacked, unusable
+from files import DataError, write_whole
 
-MAX_MEMBERS = 200_000
-MAX_MEMBER_BYTES = 64 * 1024
-MAX_BYTES = 1024**3  # of all members together, unpacked
-MIN_END_BYTES = 2 * 512  # a tar archive ends with two blocks of zeros ...
-MAX_END_BYTES = MIN_END_BYTES + 19 * 512  # ... and may fill up its last record of 20 blocks
-XZ_MEMORY = 128 * 1024**2  # the largest setting of xz needs 65 MiB
-MAX_DIRECTORY_BYTES = 24 * 1024**2  # of a zip archive: zipfile holds all of it in memory
-LOCAL_HEADER = struct.Struct("<4s22x2H")  # signature, lengths of the name and of extra fields
-DESCRIPTOR_BYTES = (12, 16, 20, 24)  # what may follow a zip member whose flag 8 is set
-WINDOWS_PATH = re.compile(r"[A-Za-z]:|.*\\", re.DOTALL)
+import numpy as np
+import torch
+from tqdm import tqdm
 
-
-class Member(NamedTuple):
-    """A file in an archive or in a folder."""
-
-    name: str  # with its folders, "/" between them
-    parts: list[str]  # of the name, without "." and the root
-    own_name: str  # what a checksum or a second copy confirms of the name: its end at least
-    read: Callable[[], bytes]  # its content, 1 byte to 64 KiB; DataError
-    problem: str = ""  # why it cannot be used, whatever it is called
+PNG = b"\x89PNG\r\n\x1a\n"
+PICTURES = (".png", ".jpg", ".jpeg")  # endings
+NEARLY = 16  # how far the channels of a grey JPEG may lie apart
+LITTER = re.compile(
+    r"(.*/)?(\.[^/]*|__macosx/.*|thumbs\.db|desktop\.ini|(readme|license)[^/]*)", re.I | re.S
+)
+Files = bytes | list[tuple[str, bytes]]  # of an archive, or the names and contents of a folder
+Picture = tuple[int, int, str, bytes]  # its number, -1 if it has none; label, name, 784 pixels
+progress = partial(tqdm, delay=2, leave=False, disable=None)  # a bar for what takes over 2 s
 
 
-def members(path: str | Path) -> Iterator[Member]:
-    """The files in a tar archive (plain, gzip, bzip2, xz), in a zip archive or in a folder.
-
-    A member's `read` must be called before the next one is taken. Errors: DataError, OSError, and
-    what the standard library raises for damaged archives, which is almost anything.
-    """
-    path = Path(path)
-    if path.is_dir():
-        yield from _folder_members(path)
-        return
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise DataError("not a file")
-    with open(path, "rb") as file:
-        start = file.read(6)
-        file.seek(0)
-        if start.startswith((b"PK\3\4", b"PK\5\6")):
-            yield from _zip_members(file)
-        elif start.startswith(b"\x1f\x8b"):
-            yield from _tar_members(gzip.GzipFile(fileobj=file))
-        elif start.startswith(b"BZh"):
-            yield from _tar_members(_unpacked(file, bz2.BZ2Decompressor))
-        elif start == b"\xfd7zXZ\0":
-            new = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, XZ_MEMORY)
-            yield from _tar_members(_unpacked(file, new))
-        else:
-            yield from _tar_members(file)
-
-
-def split_name(name: str) -> list[str]:
-    """The parts of a member's name, without "." and the root; at least one."""
-    # With PurePosixPath, reading MNIST takes a tenth longer.
-    return [part for part in name.split("/") if part not in ("", ".")] or [""]
-
-
-def _leads_out(name: str, parts: list[str]) -> bool:
-    """Whether a name leads out of the folder into which somebody may extract it."""
-    return name.startswith("/") or ".." in parts or bool(WINDOWS_PATH.match(name))
-
-
-def _of_allowed_size(size: int) -> None:
-    """Raise DataError unless a member may have so many bytes."""
-    if not 1 <= size <= MAX_MEMBER_BYTES:
-        raise DataError(f"{size:,} bytes instead of 1 to {MAX_MEMBER_BYTES:,}")
-
-
-def _check_limits(count: int, size: int) -> None:
-    """Raise DataError where an archive or a folder is too large."""
-    if count > MAX_MEMBERS or size > MAX_BYTES:
-        raise DataError(f"more than {MAX_MEMBERS:,} members or 1 GiB unpacked")
-
-
-# tar
-
-
-class _Unpacker(io.RawIOBase):
-    """What a bzip2 or xz file unpacks to; unlike the library's, it refuses bytes after its end."""
-
-    def __init__(
-        self, file: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
-    ):
-        self.file, self.new, self.decompressor = file, new, new()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:  # noqa: ANN001, its type has a name only from Python 3.12 on
-        while True:
-            packed = b""
-            if self.decompressor.eof:
-                packed = self.decompressor.unused_data or self.file.read(1 << 16)
-                if not packed:
-                    return 0
-                self.decompressor = self.new()  # a file may have several parts
-            elif self.decompressor.needs_input:
-                packed = self.file.read(1 << 16)
-                if not packed:
-                    raise DataError("damaged: its end is missing")
-            if unpacked := self.decompressor.decompress(packed, len(buffer)):
-                buffer[: len(unpacked)] = unpacked
-                return len(unpacked)
-
-
-def _unpacked(
-    file: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
-) -> io.BufferedReader:
-    """A packed file as a file of what it unpacks to."""
-    return io.BufferedReader(_Unpacker(file, new), 1 << 16)
-
-
-class _TarFile(tarfile.TarFile):
-    members: list[tarfile.TarInfo]  # those read so far: tarfile has them, its types do not say so
-
-
-class _TarReader:
-    """The file from which tarfile reads headers, forwards only; limits them, and keeps the last.
-
-    The last block that tarfile reads before it reports a member is the member's own header, which
-    has a checksum. Long names and pax records override that header but have no checksum, and
-    tarfile would collect any number of them in memory.
-    """
-
-    def __init__(self, file: BinaryIO | gzip.GzipFile | io.BufferedReader):
-        self.file, self.position = file, 0
-        self.left, self.block = MAX_MEMBER_BYTES, b""
-
-    def read(self, size: int) -> bytes:
-        """Bytes of headers, for tarfile."""
-        self.left -= size
-        if self.left < 0:
-            raise DataError("a member has more than 64 KiB of headers")
-        self.block = self.content(size)
-        return self.block
-
-    def content(self, size: int) -> bytes:
-        """Bytes of anything else."""
-        read = self.file.read(size)
-        self.position += len(read)
-        return read
-
-    def tell(self) -> int:
-        return self.position
-
-    def seek(self, position: int) -> None:
-        """Skip bytes: going back would unpack everything again."""
-        if position < self.position:
-            raise DataError("damaged: a member begins before the end of the one before it")
-        while self.position < position:
-            if not self.content(min(position - self.position, 1 << 16)):
-                return
-
-    def own_name(self) -> str:
-        """The member's name in its own header; then gets ready for the next member."""
-        self.left = MAX_MEMBER_BYTES
-        name, prefix = (
-            self.block[start:stop].partition(b"\0")[0] for start, stop in ((0, 100), (345, 500))
-        )
-        if prefix and self.block[257:263] == b"ustar\0":
-            name = prefix + b"/" + name
-        return name.decode("utf-8", "surrogateescape")
-
-
-def _tar_members(file: BinaryIO | gzip.GzipFile | io.BufferedReader) -> Iterator[Member]:
-    """The members of an open tar file, which must end as a tar file does."""
-    reader = _TarReader(file)
-    readable = cast(BinaryIO, reader)  # tarfile calls only its read, seek and tell
-    with _TarFile.open(fileobj=readable, mode="r:") as tar:
-        for count, member in enumerate(tar, 1):
-            _check_limits(count, member.offset_data + member.size)
-            tar.members.clear()  # tarfile keeps all of them: 60,000 take more than the pixels
-            tar.pax_headers = {}
-            name, own_name, problem = member.name, reader.own_name(), ""
-            parts = split_name(name)
-            if _leads_out(name, parts):
-                problem = "a path that leads out of its folder"
-            elif "size" in member.pax_headers:
-                problem = "a size that no checksum covers"
-            elif member.isdir():
-                continue
-            elif member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-                problem = "not a regular file"
-            read = partial(_tar_content, reader, member)
-            yield Member(name, parts, own_name, read, problem)
-        end = tar.offset
-    read = reader.position - end  # tarfile has looked at the block that is no header any more
-    if read != len(reader.block):
-        raise DataError("damaged: its last header is not whole")
-    rest = reader.block
-    rest += reader.content(MAX_END_BYTES + 1)  # at the end of its data, gzip compares its checksum
-    if rest.count(0) != len(rest):
-        raise DataError(f"damaged: what follows byte {end:,} is not part of a tar archive")
-    if not MIN_END_BYTES <= len(rest) <= MAX_END_BYTES:  # a download that was cut off, perhaps
-        raise DataError("damaged: it does not end as a tar archive does, images may be missing")
-
-
-def _tar_content(reader: _TarReader, member: tarfile.TarInfo) -> bytes:
-    _of_allowed_size(member.size)
-    reader.seek(member.offset_data)
-    return reader.content(member.size)
-
-
-# zip
-
-
-class _DirectoryReader:
-    """The file from which zipfile reads an archive's directory, with a limit."""
-
-    def __init__(self, file: BinaryIO):
-        self.file, self.seek, self.tell = file, file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        if size > MAX_DIRECTORY_BYTES:
-            raise DataError(f"more than {MAX_MEMBERS:,} members")
-        return self.file.read(MAX_DIRECTORY_BYTES if size < 0 else size)  # it asks for 64 KiB
-
-
-def _zip_members(file: BinaryIO) -> Iterator[Member]:
-    """The members of an open zip file; each of its bytes must belong to one, or to the directory.
-
-    The directory at the end tells where members are, and each member has a header that repeats its
-    name: both must agree, and a gap would be a member that the directory has lost.
-    """
-    archive = zipfile.ZipFile(cast(BinaryIO, _DirectoryReader(file)))  # only read, seek and tell
-    entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
-    _check_limits(len(entries), sum(entry.file_size for entry in entries))
-    starts = [entry.header_offset for entry in entries] + [archive.start_dir]
-    if starts[0] != 0:
-        raise DataError("damaged: it does not begin as a zip archive does")
-    file.seek(-22 - len(archive.comment), os.SEEK_END)
-    if file.read(4) != b"PK\5\6":
-        raise DataError("damaged: it does not end as a zip archive does")
-    for entry, following in zip(entries, starts[1:], strict=True):
-        file.seek(entry.header_offset)
-        signature, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-        encoding = "utf-8" if entry.flag_bits & 0x800 else "cp437"
-        repeated = file.read(name_length).decode(encoding)
-        start = entry.header_offset + LOCAL_HEADER.size + name_length + extra_length
-        gap = following - start - entry.compress_size
-        if signature != b"PK\3\4" or repeated != entry.orig_filename:
-            raise DataError("damaged: its directory and its members do not agree")
-        if gap not in (DESCRIPTOR_BYTES if entry.flag_bits & 8 else (0,)):
-            raise DataError("damaged: members overlap or are missing")
-        name = repeated.replace("\\", "/")  # Windows PowerShell writes folders with a backslash
-        parts = split_name(name)
-        kind, problem = stat.S_IFMT(entry.external_attr >> 16), ""
-        if _leads_out(name, parts):
-            problem = "a path that leads out of its folder"
-        elif name.endswith("/") and entry.file_size == 0:
-            continue
-        elif name.endswith("/") or (entry.create_system == 3 and kind not in (0, stat.S_IFREG)):
-            problem = "not a regular file"
-        elif entry.flag_bits & 1:
-            problem = "encrypted; pack it again without a password"
-        elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            problem = "packed by a method other than deflate; pack it again in the usual way"
-        read = partial(_zip_content, file, start, entry)
-        yield Member(name, parts, name, read, problem)
-
-
-def _zip_content(file: BinaryIO, start: int, entry: zipfile.ZipInfo) -> bytes:
-    _of_allowed_size(entry.file_size)
-    file.seek(start)
-    content = file.read(min(entry.compress_size, 2 * MAX_MEMBER_BYTES))
-    if entry.compress_type == zipfile.ZIP_DEFLATED:
-        inflater = zlib.decompressobj(-15)
-        try:
-            content = inflater.decompress(content, MAX_MEMBER_BYTES + 1)
-        except zlib.error:
-            raise DataError("damaged (deflate)") from None
-    if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
-        raise DataError("damaged (CRC)")
-    return content
-
-
-# Folders
-
-
-def _folder_members(folder: Path) -> Iterator[Member]:
-    """The files in a folder and the folders in it, in the order of their names."""
-    size = 0
-    for count, (name, entry) in enumerate(_entries(folder, ""), 1):
-        size += entry.stat(follow_symlinks=False).st_size
-        _check_limits(count, size)
-        if entry.is_symlink() or not entry.is_dir():
-            regular = entry.is_file(follow_symlinks=False)
-            problem = "" if regular else "not a regular file (links are not followed)"
-            read = partial(_file_content, entry.path)
-            yield Member(name, name.split("/"), name, read, problem)
-
-
-def _entries(folder: str | Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """What is in a folder and in the folders in it: names from there on, and entries."""
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        yield prefix + entry.name, entry
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(entry.path, f"{prefix}{entry.name}/")
-
-
-def _file_content(path: str) -> bytes:
-    """What a regular file holds, read whole; DataError if it changes meanwhile."""
-
-    def opened(path: str, flags: int) -> int:
-        # A pipe that took the file's place would wait for ever, a link could lead anywhere.
-        careful = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-        return os.open(path, flags | careful)
-
+def read_tarball(path: str | Path, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (uint8, N x 28 x 28) and labels (int64, N) of an archive or a folder; DataError."""
     try:
-        with open(path, "rb", buffering=0, opener=opened) as file:
-            before = os.fstat(file.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise DataError("not a regular file")
-            _of_allowed_size(before.st_size)
-            content = file.read(before.st_size + 1) or b""
-            after = os.fstat(file.fileno())
-    except OSError as error:
-        raise DataError(error.strerror or type(error).__name__) from error
-    if len(content) != before.st_size or before.st_mtime_ns != after.st_mtime_ns:
-        raise DataError("changed while it was read; start again")
+        return decode(load(Path(path)), split)
+    except Exception as error:  # the libraries raise almost anything
+        raise unusable(path, error) from error
+
+
+def load(path: Path) -> Files:
+    """All bytes of a file, or of the files in a folder; DataError, OSError."""
+    return load_folder(path) if path.is_dir() else path.read_bytes()
+
+
+def load_folder(folder: Path) -> list[tuple[str, bytes]]:
+    """Name and content of each file in a folder and in the folders in it."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise DataError(f"not a regular file (links are not followed): {name!r}")
+        if path.is_file() and not LITTER.fullmatch(name):
+            files.append((name, path.read_bytes()))
+    return files
+
+
+def _members(files: Files) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file in a tar archive, packed or not, a zip archive or a folder."""
+    if isinstance(files, list):
+        yield from files
+    elif files.startswith(b"PK\3\4"):
+        with zipfile.ZipFile(io.BytesIO(files)) as archive:
+            entries, end = archive.infolist(), len(files) - 22 - len(archive.comment)
+            count = int.from_bytes(files[end + 10 : end + 12], "little")
+            if count not in (len(entries), 0xFFFF):  # 0xFFFF: too many for this field
+                raise DataError("damaged: its directory is not whole")
+            if sum(entry.file_size for entry in entries) > MAX_BYTES:
+                raise DataError("more than 1 GiB unpacked")
+            for entry in entries:
+                if not entry.is_dir():
+                    with archive.open(entry) as file:  # read() without a size has no limit
+                        yield entry.filename.replace("\\", "/"), file.read(entry.file_size)
+    else:
+        content = unpacked(files)
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            for member in tar:
+                if member.isfile() and not member.issparse():
+                    start = member.offset_data
+                    yield member.name, content[start : start + member.size]
+                elif not member.isdir():
+                    raise DataError(f"not a regular file: {member.name[:200]!r}")
+            end = content[tar.offset :]
+        if len(end) < 1024 or end.count(0) != len(end):
+            raise DataError("damaged: it does not end as a tar archive, images may be missing")
+
+
+def decode(files: Files, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (uint8, N x 28 x 28) and labels (int64, N); of both splits, the one that is named.
+
+    If no two pictures have the same number, they come in the order of the numbers. Otherwise each
+    label's come in the order of their names, and the labels are mixed evenly, so that the last ones
+    (`--val-size`) show all digits.
+    """
+    pictures: list[Picture] = []
+    keys, offenders = set(), []
+    for name, content in progress(_members(files), unit=" files"):
+        try:
+            if LITTER.fullmatch(name) or (split and _split(name) != split):
+                continue
+            key, number, label = _meaning(name)
+            if key in keys:
+                raise DataError(f"a second picture with the number or the name {key!r}")
+            keys.add(key)
+            pictures.append((number, label, name, _pixels(content)))
+        except Exception as error:
+            why = error if isinstance(error, DataError) else f"damaged ({type(error).__name__})"
+            offenders.append(f"{why}: {name[:200]!r}")  # a name may hold control characters
+    if offenders:
+        raise DataError(f"{offenders[0]} (files that cannot be used: {len(offenders):,})")
+    if not pictures:
+        raise DataError(f"it holds no pictures{f' of the {split} split' if split else ''}")
+    numbers = {number for number, *_ in pictures} - {-1}
+    pictures = sorted(pictures) if len(numbers) == len(pictures) else _mixed(pictures)
+    pixels = bytearray().join(pixels for *_, pixels in pictures)
+    labels = torch.tensor([label for _, label, *_ in pictures])
+    return torch.frombuffer(pixels, dtype=torch.uint8).view(-1, 28, 28), labels
+
+
+def _split(name: str) -> str:
+    splits = re.findall(r"(?<![^/])(train|test)(?:ing)?/", name.lower())
+    if not splits:
+        raise DataError("neither in a folder training/ nor in a folder testing/")
+    return splits[-1]
+
+
+def _meaning(name: str) -> tuple[int | str, int, int]:
+    """The number or name that no other picture may have, the number or -1, and the label."""
+    *folders, base = (part for part in name.split("/") if part not in ("", "."))
+    folder, (stem, ending) = folders[-1] if folders else "", os.path.splitext(base)
+    if ending.lower() in PICTURES:
+        named, in_label = re.fullmatch("([0-9]{1,9})_([0-9]+)", stem), re.fullmatch("[0-9]", folder)
+        if named and len(named[2]) == 1 and (not in_label or folder == named[2]):
+            return int(named[1]), int(named[1]), int(named[2])
+        if in_label and not named:
+            number = int(stem) if re.fullmatch("[0-9]{1,9}", stem) else -1
+            return "/".join([*folders, base]), number, int(folder)
+    raise DataError("not a picture named {number}_{label}.png or {label}/{name}.png, labels 0 to 9")
+
+
+def _pixels(content: bytes) -> bytes:
+    """The 784 bytes of a PNG or JPEG of 28 x 28 pixels without colours."""
+    from PIL.JpegImagePlugin import JpegImageFile  # much faster than Image.open
+    from PIL.PngImagePlugin import PngImageFile
+
+    if is_png := content.startswith(PNG):
+        offset, kind = len(PNG), b""
+        while kind != b"IEND":
+            length, kind = struct.unpack_from(">I4s", content, offset)
+            end = offset + 8 + length
+            if struct.unpack_from(">I", content, end)[0] != zlib.crc32(content[offset + 4 : end]):
+                raise DataError("a damaged PNG (CRC)")
+            offset = end + 4
+    picture = (PngImageFile if is_png else JpegImageFile)(io.BytesIO(content))
+    if picture.size != (28, 28):
+        size = f"{picture.width} x {picture.height}"
+        raise DataError(f"{size} pixels instead of 28 x 28, data/README.md converts a folder")
+    if picture.mode == "L" and "transparency" not in picture.info:
+        return picture.tobytes()
+    if picture.mode.startswith("I"):  # 16 bits
+        return (np.asarray(picture) / 257).round().astype(np.uint8).tobytes()
+    channels = np.asarray(picture.convert("RGBA")).astype(int)
+    if channels[..., 3].min() < 255 or np.ptp(channels[..., :3], 2).max() > NEARLY * (not is_png):
+        raise DataError("a picture with colours or transparent pixels, make it grey")
+    return channels[..., 1].astype(np.uint8).tobytes()
+
+
+def _mixed(pictures: list[Picture]) -> list[Picture]:
+    """The pictures with their labels mixed evenly, each label's in the order of their names."""
+
+    def natural(picture: Picture) -> tuple:  # 9.png comes before 10.png
+        pieces = re.split("([0-9]+)", picture[2])
+        return [int(piece) if n % 2 else piece for n, piece in enumerate(pieces)], picture[2]
+
+    groups: dict[int, list[Picture]] = {}
+    for picture in sorted(pictures, key=natural):
+        groups.setdefault(picture[1], []).append(picture)
+    places = [
+        ((n + 0.5) / len(group), label, picture)
+        for label, group in groups.items()
+        for n, picture in enumerate(group)
+    ]
+    return [picture for *_, picture in sorted(places)]
+
+
+def write_tarball(
+    path: str | Path, images: torch.Tensor, labels: torch.Tensor, folder: str
+) -> None:
+    """Write images (uint8, N x 28 x 28) and labels (N) as `{folder}/{number}_{label}.png`.
+
+    Errors: OSError; DataError or ValueError, if they could not be read back as they are.
+    """
+    write_whole(path, pack(images, labels, folder))
+
+
+def pack(images: torch.Tensor, labels: torch.Tensor, folder: str) -> bytes:
+    """The bytes of such a tarball, which were read back."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        pairs = zip(images.numpy(), labels.tolist(), strict=True)
+        for number, (image, label) in enumerate(progress(pairs, unit=" images")):
+            png, member = io.BytesIO(), tarfile.TarInfo(f"{folder}/{number:05d}_{label}.png")
+            Image.fromarray(image).save(png, "PNG", compress_level=1)
+            member.size = png.tell()
+            png.seek(0)
+            tar.addfile(member, png)
+    content = buffer.getvalue()
+    if not all(map(torch.equal, decode(content), (images, labels))):
+        raise DataError(f"{folder}: a tarball of these images would not read back as they are")
     return content

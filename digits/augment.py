@@ -3,10 +3,10 @@
 import functools
 import math
 
+from digits.idx import BLACK, STD
+
 import torch
 import torch.nn.functional as F
-
-from digits.idx import BLACK, STD
 
 AUGMENTATIONS = ("none", "affine", "elastic")  # elastic includes affine
 # Each image gets its own rotation, scales, shear, shift and boldness, uniform within +- these:
@@ -36,8 +36,6 @@ def augment(images: torch.Tensor, kind: str) -> torch.Tensor:
         raise ValueError(f"{kind!r} is none of {', '.join(AUGMENTATIONS)}")
     if kind == "none":
         return images
-    if images.device.type == "mps":  # whose bicubic grid_sample is missing
-        return augment(images.cpu(), kind).to(images.device)
     n, device = len(images), images.device
     angle, shear, wide, high, dx, dy, bold = torch.empty(7, n, device=device).uniform_(-1, 1)
     sin, cos = (angle * ROTATION).sin(), (angle * ROTATION).cos()

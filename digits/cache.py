@@ -1,75 +1,67 @@
-"""Keeps decoded images as arrays in the data folder, so that later starts need not decode PNGs."""
+"""Keeps decoded images beside their source, so that later starts need not decode them again."""
 
 import hashlib
 import io
-import os
+import mmap
 import sys
 from pathlib import Path
+
+from digits import archive, idx
+from files import DataError, write_whole
 
 import numpy as np
 import torch
 
-from digits import idx
-from digits.archive import members
-from digits.tarball import holds_both, is_litter, read_tarball
-from files import DataError, write_whole
-
 CACHE_VERSION = 1  # is part of each cache's key: a new version makes older caches stale
+LARGE = 5_000_000  # bytes: reading them takes seconds, so a line says what is done
 
 
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, or of the names and contents in a folder, as hexadecimal text; OSError."""
-    digest, buffer = hashlib.sha256(), bytearray(1 << 18)
-    if Path(path).is_dir():
-        for member in members(path):
-            if is_litter(member.parts):
-                continue
-            try:
-                content = b"whole" + member.read()
-            except DataError as error:  # such a folder is refused when it is read
-                content = b"refused" + str(error).encode()
-            name = os.fsencode(f"{member.name}\0{member.problem}\0{len(content)}\0")
-            digest.update(name + content)
-        return digest.hexdigest()
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
-    return digest.hexdigest()
+def read_cached(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of an archive, a folder, an npz or a CSV file, or of its cache; DataError.
 
-
-def read_cached(path: Path, split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
-    """What `read_tarball` gives, from the cache beside it if that belongs to it.
-
-    `split` ("train" or "test") is what is read of an archive that holds both. A cache that is
-    missing, stale or damaged is written again. IDX files need none: they are read as they are.
-    Errors: DataError; OSError if the path cannot be read.
+    `split` ("train" or "test") says what is read of a file that holds both. A cache that is
+    missing, stale or damaged is written again.
     """
-    if idx.is_idx(path):
-        return idx.read_split(path)
-    part = split if holds_both(path) else None
-    content = sha256(path)
-    key = f"{CACHE_VERSION} {content}" + (f" {part}" if part else "")
-    cache = path.with_name(f"{part or path.name.split('.')[0]}.cache.npz")
-    if cache.is_file():
-        try:
-            with np.load(cache, allow_pickle=False) as arrays:
-                images, labels = arrays["images"], arrays["labels"]
-                sound = images.dtype == labels.dtype == np.uint8 and images.ndim == 3
-                # numpy may stop reading before the end of an array, where zipfile compares the CRC
-                sound = sound and arrays.zip.testzip() is None
-                if sound and str(arrays["key"]) == key and len(images) == len(labels):
-                    return torch.from_numpy(images), torch.from_numpy(labels).long()
-            why = "belongs to other data"
-        except Exception as error:  # a foreign or damaged file can make numpy raise anything
-            why = f"damaged ({type(error).__name__})"
-        print(f"note: {cache}: {why}; reading {path.name} again", file=sys.stderr)
-    images, labels = read_tarball(path, split=part) if part else read_tarball(path)
-    if sha256(path) != content:
-        raise DataError(f"{path}: changed while it was read; start again")
+    both = path.suffix.lower() == ".npz" or path.name.lower().startswith("mnist_png")
+    name = path.name.removesuffix(".tar") + ".folder" * path.is_dir() + f".{split}" * both
+    cache = path.with_name(f"{name}.cache.npz")
     try:
-        arrays = io.BytesIO()
-        np.savez(arrays, images=images.numpy(), labels=labels.byte().numpy(), key=np.array(key))
-        write_whole(cache, arrays.getvalue())
+        key = f"{CACHE_VERSION} {_sha256(path)}" + f" {split}" * both
+        if cache.is_file():
+            try:
+                arrays = idx.read_arrays(cache)
+                if str(arrays["key"]) == key:
+                    return idx.tensors(arrays["images"], arrays["labels"])
+                why = "belongs to other data"
+            except Exception as error:
+                why = f"damaged ({type(error).__name__})"
+            print(f"note: {cache}: {why}; reading {path.name} again", file=sys.stderr)
+        if path.is_dir() or path.stat().st_size > LARGE:
+            print(f"{path}: reading the images, once", file=sys.stderr, flush=True)
+        if path.suffix.lower() == ".npz":
+            data = idx.read_npz(path, split)
+        elif path.suffix.lower() == ".csv":
+            data = idx.read_csv(path.read_bytes())
+        else:
+            data = archive.decode(archive.load(path), split * both)
+        if not key.startswith(f"{CACHE_VERSION} {_sha256(path)}"):
+            raise DataError("changed while it was read; start again")
+    except Exception as error:  # the libraries raise almost anything
+        raise idx.unusable(path, error) from error
+    try:
+        content, (images, labels) = io.BytesIO(), data
+        np.savez(content, images=images.numpy(), labels=labels.byte().numpy(), key=np.array(key))
+        write_whole(cache, content.getvalue())
     except OSError as error:
         print(f"warning: {cache}: {error.strerror}; continuing without a cache", file=sys.stderr)
-    return images, labels
+    return data
+
+
+def _sha256(path: Path) -> str:
+    if path.is_file():
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as all:
+            return hashlib.sha256(all).hexdigest()
+    digest = hashlib.sha256()
+    for name, content in archive.load_folder(path):
+        digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
+    return digest.hexdigest()

@@ -1,19 +1,24 @@
-"""MNIST's published format (IDX), its digests, and the mean and deviation of its pixels."""
+"""MNIST's own format (IDX) and digests, and the other files in which people have it: npz and CSV.
 
+Each reader gives images (uint8, N x 28 x 28) and labels (int64, N), or raises `DataError`.
+"""
+
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import math
-import os
+import re
 import struct
-import zlib
-from collections.abc import Iterable
+import warnings
+import zipfile
 from pathlib import Path
+
+from files import DataError
 
 import numpy as np
 import torch
-
-from files import DataError
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to [0, 1]
 BLACK = torch.tensor((0 - MEAN) / STD)  # a pixel of 0, normalised
@@ -25,145 +30,125 @@ SHA256 = {  # published, of the uncompressed files; https://yann.lecun.com/exdb/
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-PLACES = ("", "raw", "MNIST/raw")  # where torchvision puts the files, and their folder itself
-MAX_FILE_BYTES = 1024**3  # unpacked
+MAX_BYTES = 1024**3  # of a file, unpacked
+OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
-def parse_idx(content: bytes, rank: int) -> torch.Tensor:
-    """The values (uint8, `rank` dimensions) in the bytes of an IDX file, or DataError.
+def unusable(path: str | Path, error: Exception) -> DataError:
+    """The one line that says why a file cannot be used; libraries raise almost anything."""
+    why = getattr(error, "strerror", None) or " ".join(str(error).split())
+    if not isinstance(error, DataError | OSError):
+        why = f"damaged, or not what its name says ({why or type(error).__name__})"
+    return DataError(f"{path}: {why}; none of it is used, put a good copy there")
+
+
+def unpacked(content: bytes) -> bytes:
+    """What a gzip, bzip2 or xz file holds, also if it was packed twice; others as they are."""
+    for _ in range(2):
+        for magic, opener in OPENERS.items():
+            if content.startswith(magic):
+                with opener(io.BytesIO(content)) as file:
+                    content = file.read(MAX_BYTES + 1)
+                if len(content) > MAX_BYTES:
+                    raise DataError("more than 1 GiB unpacked")
+                break
+    return content
+
+
+def parse_idx(content: bytes, rank: int) -> np.ndarray:
+    """The values (uint8, `rank` dimensions) in the bytes of an IDX file; DataError.
 
     The file holds 0, 0, 8 (unsigned bytes) and the rank; each dimension in 4 bytes, big-endian;
     then the values.
     """
     start = 4 + 4 * rank
     if content[:4] != bytes([0, 0, 8, rank]) or len(content) < start:
-        raise DataError(f"IDX file: no header for {rank} dimensions; get the file again")
-    shape = np.frombuffer(content, ">u4", rank, offset=4).tolist()
+        raise DataError(f"not an IDX file of {rank} dimensions: it begins with {content[:15]!r}")
+    shape = struct.unpack_from(f">{rank}I", content, 4)
     if len(content) != start + math.prod(shape):
-        raise DataError(f"IDX file: {len(content):,} bytes do not hold {shape}; get the file again")
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
+        raise DataError(f"damaged: {len(content):,} bytes do not hold {shape}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def rank(name: str) -> int:
-    """The number of dimensions that the name of one of the four files tells."""
-    return 3 if "images" in name else 1
-
-
-def unpack(content: bytes, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The content, unpacked if it is gzip; DataError if it is damaged or longer than `limit`."""
-    if content.startswith(b"\x1f\x8b"):
+def read_idx(images: Path, labels: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of two IDX files, packed or not."""
+    arrays = []
+    for path, rank in ((images, 3), (labels, 1)):
         try:
-            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(limit + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"damaged gzip ({error})") from error
-    if len(content) > limit:
-        raise DataError(f"more than {limit:,} bytes")
-    return content
-
-
-def read_file(path: Path) -> bytes:
-    """The unpacked bytes of one of the four files, which is whole; DataError."""
+            arrays.append(parse_idx(unpacked(path.read_bytes()), rank))
+        except Exception as error:
+            raise unusable(path, error) from error
     try:
-        with open(path, "rb") as file:
-            content = unpack(file.read(MAX_FILE_BYTES + 1))
-        parse_idx(content, rank(path.name))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; make it readable") from error
+        return tensors(*arrays)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return content
+        raise unusable(images, error) from error
 
 
-def stored(folder: Path, name: str) -> list[Path]:
-    """The files in a folder that hold the IDX file `name`, unpacked or packed."""
-    return [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, each read to its end, where zipfile compares its CRC."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.file_size > MAX_BYTES:
+                raise DataError("more than 1 GiB unpacked")
+            with archive.open(entry) as file:
+                name = entry.filename.removesuffix(".npy")
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+                if file.read(1):
+                    raise DataError(f"the array {name} is shorter than its file")
+    return arrays
 
 
-def everywhere(root: Path, names: Iterable[str] = SHA256) -> list[Path]:
-    """All files in `root`, and where torchvision would put them, that hold these IDX files."""
-    return [path for place in PLACES for name in names for path in stored(root / place, name)]
+def read_npz(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of an npz file such as Keras' mnist.npz; `split` is "train" or "test"."""
+    arrays, names = read_arrays(path), (f"x_{split}", f"y_{split}")
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(f"no array {missing[0]}; wanted are x_train, y_train, x_test and y_test")
+    return tensors(*(arrays[name] for name in names))
 
 
-def find(root: Path, split: str) -> Path | None:
-    """The images' IDX file of a split, if it and the labels' are there and look whole.
+def read_csv(content: bytes) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of a CSV file: a label and 784 pixels in each row, below a header or not.
 
-    Both splits come from one folder: the first one that has any of the four files.
+    A number that was changed into another cannot be noticed, nor that whole rows are missing.
     """
-    files = everywhere(root)
-    if not files:
-        return None
-    pair = [_whole(files[0].parent, f"{NAMES[split]}-{kind}-ubyte") for kind in KINDS]
-    return pair[0] if all(pair) else None
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    header = bool(re.match(rb'"?[A-Za-z]', content))
+    if not content.endswith((b"\n", b"\r")):
+        raise DataError("its last row has no line end, so it may be cut off; if not, add one")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy warns of a number such as 1.0
+        rows = np.loadtxt(
+            io.BytesIO(content), np.uint8, delimiter=",", comments=None, skiprows=header, ndmin=2
+        )
+    if rows.shape[1] != 785:
+        raise DataError(f"{rows.shape[1]} columns instead of 785, the label and 784 pixels")
+    return tensors(rows[:, 1:].reshape(-1, 28, 28), rows[:, 0])
 
 
-def is_idx(path: Path) -> bool:
-    """Whether a path is one that `find` gives."""
-    return path.name.removesuffix(".gz") in SHA256
-
-
-def _whole(folder: Path, name: str) -> Path | None:
-    """The first file that holds the IDX file `name` and looks whole."""
-    return next((path for path in stored(folder, name) if looks_whole(path)), None)
-
-
-def looks_whole(path: Path) -> bool:
-    """Whether an IDX file is as long as its header says; only its ends are read."""
-    try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(-4, os.SEEK_END)
-            last_number = int.from_bytes(file.read(), "little")
-            length = last_number if packed else file.tell()
-            file.seek(0)
-            header = (gzip.GzipFile(fileobj=file) if packed else file).read(4 + 4 * rank(path.name))
-        shape = struct.unpack_from(f">{rank(path.name)}I", header, 4)
-    except (OSError, EOFError, zlib.error, struct.error):
-        return False
-    return length == (len(header) + math.prod(shape)) % 2**32  # gzip keeps no more of a length
-
-
-def read_split(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (uint8, N x 28 x 28) and labels (int64, N) of the images' file; DataError.
-
-    The labels are in the same folder, in the file that `find` has looked at.
-    """
-    name = path.name.removesuffix(".gz").replace(*KINDS)
-    beside = _whole(path.parent, name)
-    if beside is None:
-        raise DataError(f"{path.with_name(name)}: missing or damaged; put it there")
-    images, labels = (parse_idx(read_file(one), rank(one.name)) for one in (path, beside))
-    if images.shape != (len(labels), 28, 28) or len(labels) == 0:
-        shape = " x ".join(f"{size:,}" for size in images.shape)
-        raise DataError(f"{path}: {shape} pixels for {len(labels):,} labels, not N x 28 x 28 for N")
-    if labels.max() > 9:
-        raise DataError(f"{beside}: the label {labels.max()}, but labels are 0 to 9")
-    return images, labels.long()
-
-
-def contradiction(root: Path, split: str, used: Path, digests: Iterable[str]) -> Path | None:
-    """A whole IDX file in `root` itself that holds something else than what is `used`.
-
-    `digests` are those of the images and the labels that are used.
-    """
-    for kind, digest in zip(KINDS, digests, strict=True):
-        for path in stored(root, f"{NAMES[split]}-{kind}-ubyte"):
-            try:
-                if path != used and hashlib.sha256(read_file(path)).hexdigest() != digest:
-                    return path
-            except DataError:  # a damaged file contradicts nothing
-                continue
-    return None
+def tensors(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Arrays as images (uint8, N x 28 x 28) and labels (int64, N), if that is what they are."""
+    if images.shape != (len(labels), 28, 28) or labels.ndim != 1 or len(labels) == 0:
+        raise DataError(f"{images.shape} pixels for {labels.shape} labels, not N x 28 x 28 for N")
+    converted = []
+    for name, values, most in (("pixels", images, 255), ("labels", labels, 9)):
+        with np.errstate(invalid="ignore"):
+            small = values.astype(np.uint8, copy=False)
+        if small.max() > most or not (small is values or np.array_equal(small, values)):
+            raise DataError(f"the {name} are not whole numbers from 0 to {most}")
+        converted.append(torch.from_numpy(small))
+    return converted[0], converted[1].long()
 
 
 def digests(images: torch.Tensor, labels: torch.Tensor) -> list[str]:
     """SHA-256 of images (uint8, N x 28 x 28) and labels (N) in IDX form, as hexadecimal text."""
     headers = struct.pack(">IIII", 2051, *images.shape), struct.pack(">II", 2049, len(labels))
-    found = []
+    digests = []
     for header, values in zip(headers, (images, labels.byte()), strict=True):
         digest = hashlib.sha256(header)
         digest.update(values.cpu().numpy())
-        found.append(digest.hexdigest())
-    return found
+        digests.append(digest.hexdigest())
+    return digests
 
 
 def published_digests(split: str) -> list[str]:

@@ -12,11 +12,10 @@ its centre of mass is in the middle of 28 x 28.
 import math
 from pathlib import Path
 
+from digits.archive import progress, write_tarball
+
 import numpy as np
 import torch
-
-from digits.tarball import write_tarball
-from files import DataError
 
 STROKES = Path(__file__).with_name("strokes.txt")
 SIDE, BOX = 28, 20  # pixels: the side of a picture, and the longer side of the digit in it
@@ -41,21 +40,12 @@ Skeletons = dict[int, list[Skeleton]]  # the ways to write each digit, or each k
 
 
 def read_skeletons(path: Path = STROKES) -> Skeletons:
-    """The skeletons of each digit, each repeated as often as its weight says; DataError."""
+    """The skeletons of each digit, each repeated as often as its weight says."""
     skeletons: Skeletons = {digit: [] for digit in range(10)}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.startswith("#") or not line.strip():
-            continue
-        try:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
             digit, weight, strokes = line.split(maxsplit=2)
             skeletons[int(digit)] += [parse_skeleton(strokes)] * int(weight)
-        except (ValueError, KeyError) as error:
-            raise DataError(
-                f'{path}, line {number}: not "digit weight x,y x,y ..."; correct it'
-            ) from error
-    missing = [digit for digit, ways in skeletons.items() if not ways]
-    if missing:
-        raise DataError(f"{path}: no skeleton for the digits {missing}; add one for each")
     return skeletons
 
 
@@ -173,7 +163,7 @@ def draw(
     """`count` digits (uint8, N x 28 x 28) and their labels (int64, N); a seed gives the same ones.
 
     `skeletons` are those of strokes.txt, or others with labels from 0 on. `unrest` multiplies how
-    far the control points move. Errors: DataError, if strokes.txt has a line that is wrong.
+    far the control points move.
     """
     skeletons = skeletons or read_skeletons()
     random = np.random.default_rng(seed)
@@ -181,6 +171,7 @@ def draw(
     images = torch.empty(count, SIDE, SIDE, dtype=torch.uint8)
     threads = torch.get_num_threads()
     torch.set_num_threads(min(2, threads))  # operations as small as these lose time with more
+    bar = progress(total=count, unit=" digits")
     try:
         for label, ways in skeletons.items():
             where = np.flatnonzero(labels == label)
@@ -192,13 +183,15 @@ def draw(
                     paths = pen_paths(points, matrix, len(part), random, unrest)
                     pictures = rasterise(paths, random)
                     images[part] = pictures.mul_(255).round_().to(torch.uint8)
+                    bar.update(len(part))
     finally:
+        bar.close()
         torch.set_num_threads(threads)
     return images, torch.from_numpy(labels)
 
 
 def generate(root: str | Path, train: int = 60_000, test: int = 10_000, seed: int = 0) -> None:
-    """Draw both sets and write them to `root`/train.tar and `root`/test.tar; OSError, DataError."""
+    """Draw both sets and write them to `root`/train.tar and `root`/test.tar."""
     for split, (name, count) in enumerate([("train", train), ("test", test)]):
         images, labels = draw(count, np.random.SeedSequence([seed, split]))
         write_tarball(Path(root) / f"{name}.tar", images, labels, name)

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 import main
-from digits.tarball import write_tarball
+from digits.archive import write_tarball
 
 ROOT = Path(main.__file__).parent
 

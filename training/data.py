@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 from dataset import MNIST
-from digits import download
+from digits import download, places
 from files import ConfigError, DataError
 from handwriting import mix
 from training import distributed
@@ -69,7 +69,7 @@ def data_name(sets: Sequence[MNIST]) -> str:
     """
     if all(dataset.published for dataset in sets):
         return "mnist"
-    folder = sets[0].path.expanduser().resolve().parent
+    folder = places.place(sets[0].path.expanduser().resolve())
     if (folder / "README.txt").exists() and folder.name == "generated":
         return "generated"
     name = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", folder.name)).strip("-")

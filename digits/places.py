@@ -1,0 +1,91 @@
+"""Finds MNIST, or other data in one of its forms, in a folder and in the folders in it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from digits import archive, idx
+from digits.cache import read_cached
+from files import DataError
+
+import torch
+
+DEPTH = 4  # folders below the one that is searched
+PACKED = r"(\.tar(\.gz|\.bz2|\.xz)?|\.tgz|\.tbz2|\.txz|\.zip)"
+FORMS = (  # of names in lower case, the preferred ones first; a folder's name ends with "/"
+    rf"(?P<split>train|test)(ing)?(set)?({PACKED}|/)",
+    rf"(?P<split>)mnist_png{PACKED}",  # holds both splits
+    r"(emnist-digits-)?(?P<split>train|test|t10k)-images[-.]idx3-ubyte(\.gz)?",
+    r"(?P<split>)mnist\.npz",
+    r"(.*mnist[-_])?(?P<split>train|test)\.csv",
+)
+READ = (
+    "what is read are train and test as .tar, .tar.gz, .zip or folders of pictures, mnist_png, "
+    "MNIST's four IDX files, mnist.npz, mnist_train.csv and mnist_test.csv (see data/README.md)"
+)
+
+
+def load(root: Path, split: str) -> tuple[Path, torch.Tensor, torch.Tensor]:
+    """The file, images (uint8, N x 28 x 28) and labels (int64, N) of a split; DataError."""
+    results = []
+    for path in find(root, split):
+        if not (path.is_dir() or path.is_file()):  # a pipe would block
+            raise DataError(f"{path}: neither a file nor a folder; move it away")
+        is_idx = "images" in path.name.lower()
+        data = idx.read_idx(path, _labels(root, path)) if is_idx else read_cached(path, split)
+        results.append((path, *data))
+        if not all(map(torch.equal, data, results[0][1:])):
+            raise DataError(f"{results[0][0]} and {path}: hold different data; move one away")
+    if not results:
+        raise DataError(f"{root / split}.tar: not found; {READ}")
+    return results[0]
+
+
+def find(root: Path, split: str) -> list[Path]:
+    """The files that hold a split, the preferred one first; of IDX files, those of the images.
+
+    Both splits come from one form in one place: nobody's own set is completed with MNIST.
+    """
+    sets: dict[tuple[int, Path], dict[str, list[Path]]] = {}
+    for path in entries(root):
+        for rank, form in enumerate(FORMS):
+            if match := re.fullmatch(form, path.name.lower() + "/" * path.is_dir()):
+                name = match["split"].replace("t10k", "test")
+                for part in [name] if name else ["train", "test"]:
+                    sets.setdefault((rank, place(path)), {}).setdefault(part, []).append(path)
+    ranked = [sets[key] for key in sorted(sets)]
+    ranked.sort(key=len, reverse=True)  # first those with both splits
+    return [path for paths in ranked if split in ranked[0] for path in paths.get(split, [])]
+
+
+def place(path: Path) -> Path:
+    """The folder that data are in: not `raw`, nor one that is called as the file in it."""
+    file, folder = (f"{name.replace('.', '-')}-" for name in (path.name, path.parent.name))
+    inner = folder == "raw-" or (file.startswith(folder) and folder != "train-")
+    return path.parent.parent if inner else path.parent
+
+
+def _labels(root: Path, images: Path) -> Path:
+    """The file of labels, in the same place as a file of images."""
+    name = re.sub("images[-.]idx3", "labels[-.]idx1", images.name.removesuffix(".gz"), flags=re.I)
+    for path in entries(root):
+        if re.fullmatch(rf"{name}(\.gz)?", path.name, re.I) and place(path) == place(images):
+            return path
+    raise DataError(f"{images}: the file of labels beside it is missing; put it there")
+
+
+def entries(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """The files, and the folders of pictures, in a folder and in the folders in it, in order.
+
+    Notes, hidden files, caches and generated digits are left out.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if archive.LITTER.fullmatch(path.name) or path.name.endswith(".cache.npz"):
+            continue
+        is_set = re.fullmatch(FORMS[0], path.name.lower() + "/") and any(
+            child.suffix.lower() in archive.PICTURES for child in path.rglob("*")
+        )
+        if is_set or not path.is_dir() or depth == 0:
+            yield path
+        elif path.name != "generated":
+            yield from entries(path, depth - 1)
