@@ -72,7 +72,7 @@ def _members(files: Files) -> Iterator[tuple[str, bytes]]:
             if sum(entry.file_size for entry in entries) > MAX_BYTES:
                 raise DataError("more than 1 GiB unpacked")
             for entry in entries:
-                if not entry.is_dir():
+                if entry.file_size or not entry.is_dir():
                     with archive.open(entry) as file:  # read() without a size has no limit
                         yield entry.filename.replace("\\", "/"), file.read(entry.file_size)
     else:

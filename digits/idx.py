@@ -67,7 +67,7 @@ def parse_idx(content: bytes, rank: int) -> np.ndarray:
     shape = struct.unpack_from(f">{rank}I", content, 4)
     if len(content) != start + math.prod(shape):
         raise DataError(f"damaged: {len(content):,} bytes do not hold {shape}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
 def read_idx(images: Path, labels: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,13 +113,18 @@ def read_csv(content: bytes) -> tuple[torch.Tensor, torch.Tensor]:
     A number that was changed into another cannot be noticed, nor that whole rows are missing.
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
-    header = bool(re.match(rb'"?[A-Za-z]', content))
+    header = re.match(rb'"?[A-Za-z]', content) is not None
     if not content.endswith((b"\n", b"\r")):
         raise DataError("its last row has no line end, so it may be cut off; if not, add one")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # numpy warns of a number such as 1.0
         rows = np.loadtxt(
-            io.BytesIO(content), np.uint8, delimiter=",", comments=None, skiprows=header, ndmin=2
+            io.BytesIO(content),
+            np.uint8,
+            delimiter=",",
+            comments=None,
+            skiprows=int(header),
+            ndmin=2,
         )
     if rows.shape[1] != 785:
         raise DataError(f"{rows.shape[1]} columns instead of 785, the label and 784 pixels")
@@ -133,7 +138,7 @@ def tensors(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch
     converted = []
     for name, values, most in (("pixels", images, 255), ("labels", labels, 9)):
         with np.errstate(invalid="ignore"):
-            small = values.astype(np.uint8, copy=False)
+            small = np.ascontiguousarray(values.astype(np.uint8, copy=False))
         if small.max() > most or not (small is values or np.array_equal(small, values)):
             raise DataError(f"the {name} are not whole numbers from 0 to {most}")
         converted.append(torch.from_numpy(small))

@@ -60,8 +60,8 @@ def find(root: Path, split: str) -> list[Path]:
 
 def place(path: Path) -> Path:
     """The folder that data are in: not `raw`, nor one that is called as the file in it."""
-    file, folder = (f"{name.replace('.', '-')}-" for name in (path.name, path.parent.name))
-    inner = folder == "raw-" or (file.startswith(folder) and folder != "train-")
+    own = path.name.removesuffix(".gz")
+    inner = path.parent.name in ("raw", own, own.replace(".", "-"), own.partition(".")[0])
     return path.parent.parent if inner else path.parent
 
 

@@ -1,10 +1,10 @@
 """Distortions keep shape and background, differ from image to image, and follow the generator."""
 
-import pytest
-import torch
-
 from dataset import normalize
 from digits import augment, idx, synthetic
+
+import pytest
+import torch
 
 BLACK = idx.BLACK.item()
 KINDS = ["affine", "elastic"]

@@ -1,159 +1,145 @@
-"""MNIST's own format is read whole or not at all, and its digests are the published ones."""
+"""IDX, npz and CSV files are read strictly: what is damaged, missing or out of range is named."""
 
 import gzip
 import hashlib
-import os
-import struct
-from pathlib import Path
+import random
+from collections import Counter
+
+from digits import idx
+from files import DataError
 
 import numpy as np
 import pytest
 import torch
+from archives import (
+    IMAGES,
+    LABELS,
+    assert_intact,
+    csv_file,
+    damaged,
+    idx_file,
+    idx_files,
+    keras,
+    npz_file,
+)
 
-from digits import idx
-from digits.tarball import find_tarball, read_tarball
-from files import DataError
-
-
-def idx_file(array):
-    """An array of bytes in MNIST's format."""
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-GOOD = idx_file(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
-
-
-def test_the_values_that_were_put_in_come_out():
-    assert torch.equal(idx.parse_idx(GOOD, 3), torch.arange(24).view(2, 3, 4).byte())
+SMALL = IMAGES[:2], LABELS[:2]
 
 
-def test_every_truncation_addition_and_flip_in_the_header_is_refused():
-    damaged = [GOOD[:size] for size in range(len(GOOD))] + [GOOD + b"\0"]
-    for position in range(16):  # the header
-        for bit in range(8):
-            changed = bytearray(GOOD)
-            changed[position] ^= 1 << bit
-            damaged.append(bytes(changed))
-    for content in damaged:
-        with pytest.raises(DataError):
-            idx.parse_idx(content, 3)
-    assert len(damaged) == 41 + 16 * 8
+@pytest.fixture
+def read(tmp_path):
+    """Read a form's bytes: of "idx" those of the images, or of the labels as the second."""
+
+    def read(form, content, labels=None):
+        path = tmp_path / "images"
+        path.write_bytes(content)
+        if form == "csv":
+            return idx.read_csv(content)
+        if form == "npz":
+            return idx.read_npz(path, "train")
+        (tmp_path / "labels").write_bytes(idx_file(LABELS) if labels is None else labels)
+        return idx.read_idx(path, tmp_path / "labels")
+
+    return read
 
 
-def test_another_number_of_dimensions_is_refused():
-    with pytest.raises(DataError):
-        idx.parse_idx(GOOD, 1)
+GOOD = {"idx": idx_file(IMAGES), "npz": keras(), "csv": csv_file()}
 
 
-def test_digests_are_those_of_the_files():
-    images = torch.arange(2 * 784).view(2, 28, 28).byte()
-    labels = torch.tensor([3, 9])
-    files = idx_file(images.numpy()), idx_file(labels.byte().numpy())
-    assert idx.digests(images, labels) == [hashlib.sha256(file).hexdigest() for file in files]
+@pytest.mark.parametrize("form", GOOD)
+def test_each_form_gives_the_same_data(read, form):
+    data = read(form, GOOD[form])
+    assert_intact(data)
+    assert all(tensor.is_contiguous() for tensor in data)
 
 
-def put(folder, count=4, packed=False, **changes):
-    """A split in MNIST's format: the images and labels of `count` digits; gives the folder."""
-    arrays = {
-        "images": np.arange(count * 784).reshape(count, 28, 28).astype(np.uint8),
-        "labels": np.arange(count, dtype=np.uint8),
-    } | changes
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind, array in arrays.items():
-        content = idx_file(array) if isinstance(array, np.ndarray) else array
-        name = f"train-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
-        path = folder / (f"{name}.gz" if packed else name)
-        path.write_bytes(gzip.compress(content) if packed else content)
-    return folder
+def test_other_shapes_of_the_forms_are_read(read):
+    assert_intact(read("idx", gzip.compress(GOOD["idx"])))
+    assert_intact(read("idx", gzip.compress(gzip.compress(GOOD["idx"]))))
+    assert_intact(read("csv", csv_file(header="")))
+    assert_intact(read("csv", b"\xef\xbb\xbf" + csv_file(header='"label","1x1"\n')))
+    assert_intact(read("csv", csv_file().replace(b"\n", b"\r\n")))
+    assert_intact(read("npz", keras(IMAGES.astype(float), LABELS.astype(np.int64))))
 
 
-@pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("place", ["", "raw", "MNIST/raw"])
-def test_a_split_is_found_and_read(tmp_path, place, packed):
-    put(tmp_path / place, packed=packed)
-    path = idx.find(tmp_path, "train")
-    assert path is not None and path.parent == tmp_path / place and idx.is_idx(path)
-    images, labels = idx.read_split(path)
-    assert images.shape == (4, 28, 28) and labels.tolist() == [0, 1, 2, 3]
-    assert labels.dtype == torch.int64
-    assert idx.find(tmp_path, "test") is None
+def test_the_readers_agree_with_independent_ones(tmp_path, read):
+    torchvision = pytest.importorskip("torchvision.datasets.mnist")
+    path = tmp_path / "images-idx3-ubyte"
+    path.write_bytes(GOOD["idx"])
+    images = torchvision.read_image_file(str(path))
+    assert torch.equal(images, read("idx", GOOD["idx"])[0])
 
 
-@pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("kind", ["images", "labels"])
-def test_a_truncated_file_is_not_taken_for_whole(tmp_path, kind, packed):
-    path = next(put(tmp_path, packed=packed).glob(f"*{kind}*"))
-    content, looked = path.read_bytes(), 0
-    assert idx.looks_whole(path)
-    for cut in range(0, len(content), 3 if kind == "labels" else 97):
-        path.write_bytes(content[:cut])
-        assert not idx.looks_whole(path) and idx.find(tmp_path, "train") is None
-        looked += 1
-    assert looked > 3
-
-
-def test_damage_within_a_packed_file_is_refused_when_it_is_read(tmp_path):
-    path = next(put(tmp_path, packed=True).glob("*images*"))
-    content, refused = path.read_bytes(), 0
-    for position in range(20, len(content) - 4, 5):
-        changed = bytearray(content)
-        changed[position] ^= 16
-        path.write_bytes(changed)
-        with pytest.raises(DataError, match="^[^\n]*images-idx3-ubyte.gz: damaged"):
-            idx.read_split(path)
-        refused += 1
-    assert refused > 50
-
-
-OTHERS = {
-    "label 10": ({"labels": np.array([0, 1, 10, 2], np.uint8)}, "label 10, but .* 0 to 9"),
-    "too few labels": ({"labels": np.zeros(3, np.uint8)}, "for 3 labels"),
-    "other size": ({"images": np.zeros((4, 32, 32), np.uint8)}, "4 x 32 x 32 pixels"),
-    "none": ({"images": np.zeros((0, 28, 28), np.uint8), "labels": b""}, "labels.*missing"),
-    "empty": (
-        {"images": np.zeros((0, 28, 28), np.uint8), "labels": np.zeros(0, np.uint8)},
-        "0 x",
-    ),
+BAD = {
+    "idx, empty": ("idx", b"", "not an IDX file of 3 dimensions: it begins with b''"),
+    "idx, HTML": ("idx", b"<!DOCTYPE html><html></html>", "it begins with b'<!DOCTYPE html>'"),
+    "idx, labels": ("idx", idx_file(LABELS), "not an IDX file of 3 dimensions"),
+    "idx, cut off": ("idx", GOOD["idx"][:-1], "damaged: 9,423 bytes do not hold"),
+    "idx, too long": ("idx", GOOD["idx"] + b"x", "damaged"),
+    "idx, other sizes": ("idx", idx_file(np.zeros((12, 8, 8))), "not N x 28 x 28"),
+    "idx, fewer": ("idx", idx_file(IMAGES[1:]), "not N x 28 x 28"),
+    "npz, other names": ("npz", npz_file(images=IMAGES), "no array x_train; wanted are x_train"),
+    "npz, no labels": ("npz", npz_file(x_train=IMAGES), "no array y_train"),
+    "npz, 0 to 1": ("npz", keras(IMAGES / 255), "pixels are not whole numbers from 0 to 255"),
+    "npz, nan": ("npz", keras(IMAGES * np.nan), "pixels are not whole numbers"),
+    "npz, 256": ("npz", keras(IMAGES.astype(int) + 256), "pixels are not whole numbers"),
+    "npz, negative": ("npz", keras(labels=-LABELS), "labels are not whole numbers from 0 to 9"),
+    "npz, letters": ("npz", keras(labels=LABELS + 1), "labels are not whole numbers from 0 to 9"),
+    "npz, flat": ("npz", keras(IMAGES.reshape(12, 784)), "not N x 28 x 28"),
+    "npz, text": ("npz", b"x_train", "not a zip file"),
+    "csv, no labels": ("csv", b"0," * 783 + b"0\n", "784 columns instead of 785"),
+    "csv, 256": ("csv", csv_file(IMAGES.astype(int) + 256), "256"),
+    "csv, -1": ("csv", csv_file(labels=-LABELS), "-5"),
+    "csv, a label of 10": ("csv", csv_file(labels=LABELS + 1), "labels are not whole numbers"),
+    "csv, 1.0": ("csv", csv_file().replace(b"5,", b"5.0,", 1), "5.0|via a float"),
+    "csv, a gap": ("csv", csv_file().replace(b",0,", b",,", 1), "could not convert string ''"),
+    "csv, cut off": ("csv", csv_file()[:-1], "no line end, so it may be cut off"),
+    "csv, a short row": ("csv", csv_file() + b"1,2\n", "columns"),
+    "csv, only a header": ("csv", b"label,pixel0\n", "no data"),
+    "csv, other digits": ("csv", csv_file().replace(b"5,", "٥,".encode(), 1), "could not convert"),
 }
 
 
-@pytest.mark.parametrize(("changes", "why"), OTHERS.values(), ids=OTHERS)
-def test_other_images_and_labels_are_refused(tmp_path, changes, why):
-    put(tmp_path, **changes)
-    with pytest.raises(DataError, match=why):
-        idx.read_split(tmp_path / "train-images-idx3-ubyte")
+@pytest.mark.parametrize(("form", "content", "why"), BAD.values(), ids=BAD)
+def test_what_is_wrong_is_named(read, form, content, why):
+    error = DataError if form == "idx" else Exception  # `read_cached` makes a DataError of all
+    with pytest.raises(error, match=why):
+        read(form, content)
 
 
-def test_both_splits_come_from_one_folder(tmp_path):
-    put(tmp_path)
-    put(tmp_path / "MNIST" / "raw")
-    for path in (tmp_path / "MNIST" / "raw").iterdir():
-        path.rename(path.with_name(path.name.replace("train", "t10k")))
-    assert idx.find(tmp_path, "train") is not None
-    assert idx.find(tmp_path, "test") is None
+def test_labels_of_an_idx_pair_are_checked_too(read):
+    for labels in (idx_file(LABELS + 1), idx_file(LABELS)[:-1], idx_file(LABELS[1:]), b""):
+        with pytest.raises(DataError, match="(images|labels): "):
+            read("idx", GOOD["idx"], labels)
 
 
-def test_what_contradicts_is_found(tmp_path):
-    path = put(tmp_path) / "train-images-idx3-ubyte"
-    digests = idx.digests(*idx.read_split(path))
-    tar = tmp_path / "train.tar"
-    assert idx.contradiction(tmp_path, "train", tar, digests) is None
-    assert idx.contradiction(tmp_path, "train", tar, digests[::-1]) == path
-    assert idx.contradiction(tmp_path, "train", path, [digests[1], digests[1]]) is None
-    path.write_bytes(path.read_bytes()[:-1])  # damaged, so it says nothing
-    assert idx.contradiction(tmp_path, "train", tar, ["another", digests[1]]) is None
+@pytest.mark.parametrize(("form", "refused"), {"idx.gz": 1, "npz": 0.9}.items())
+def test_no_damage_differs_in_silence(read, form, refused):
+    content = gzip.compress(GOOD["idx"], mtime=0) if form == "idx.gz" else GOOD["npz"]
+    bits, tried = random.Random(3).sample(range(8 * len(content)), 300), Counter()
+    cuts = range(0, len(content), len(content) // 60)
+    for copy in damaged(content, bits, cuts):
+        try:
+            assert_intact(read(form.removesuffix(".gz"), copy))
+            tried["same"] += 1
+        except AssertionError:
+            raise
+        except Exception:
+            tried["refused"] += 1
+    assert tried["refused"] > 0.8 * tried.total() > 280
 
 
-def test_names_of_files_are_torchvisions():
-    datasets = pytest.importorskip("torchvision.datasets")
-    names = [name for name, _ in datasets.MNIST.resources]
-    assert names == [f"{name}.gz" for name in idx.SHA256]
+def test_no_cut_within_a_row_of_a_csv_differs_in_silence(read):
+    """A row that is missing, or a digit that became another, cannot be noticed."""
+    content = csv_file(*SMALL)
+    rows = {cut for cut in range(len(content)) if content[:cut].endswith(b"\n")}
+    for cut in set(range(0, len(content) - 1, 13)) - rows:
+        with pytest.raises(Exception, match="."):
+            read("csv", content[:cut])
 
 
-@pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR does not name the real MNIST")
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_the_real_mnist_has_the_published_digests(split):
-    images, labels = read_tarball(find_tarball(Path(os.environ["MNIST_DIR"]), split))
-    files = idx_file(images.numpy()), idx_file(labels.byte().numpy())
-    found = [hashlib.sha256(file).hexdigest() for file in files]
-    assert found == idx.digests(images, labels) == idx.published_digests(split)
+def test_digests_are_those_of_the_idx_files():
+    files = idx_files(splits=("train",))
+    expected = [hashlib.sha256(content).hexdigest() for content in files.values()]
+    assert idx.digests(torch.from_numpy(IMAGES), torch.from_numpy(LABELS)) == expected
+    assert len({*idx.published_digests("train"), *idx.published_digests("test")}) == 4
