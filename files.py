@@ -42,10 +42,6 @@ class PictureError(UserError):
     """A person's picture that cannot be opened."""
 
 
-class Diverged(UserError):
-    """A loss or weight that is no finite number any more."""
-
-
 def write_whole(path: str | Path, content: bytes | memoryview) -> None:
     """Write a file so that a kill or a full disk leaves the old file or the new one, whole.
 

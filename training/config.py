@@ -26,32 +26,14 @@ from training.schedule import SCHEDULES
 
 Value = str | int | float | bool
 
+LINEAR = {"schedule": "linear", "nesterov": True, "label_smoothing": 0.05}
+STRONG = {"lr": 0.05, "nesterov": True, "weight_decay": 0.0005}
 RECIPES: dict[str, dict[str, Value]] = {  # the options that each one sets
     "baseline": {},
     "regularized": {"dropout": 0.5, "weight_decay": 0.0001},
-    "fast": {
-        "epochs": 1,
-        "batch_size": 32,
-        "lr": 0.03,
-        "schedule": "linear",
-        "nesterov": True,
-        "label_smoothing": 0.05,
-    },
-    "modern": {
-        "lr": 0.05,
-        "schedule": "linear",
-        "nesterov": True,
-        "weight_decay": 0.0005,
-        "label_smoothing": 0.05,
-    },
-    "best": {
-        "epochs": 60,
-        "lr": 0.05,
-        "schedule": "quadratic",
-        "nesterov": True,
-        "weight_decay": 0.0005,
-        "augment": "elastic",
-    },
+    "fast": LINEAR | {"epochs": 1, "batch_size": 32, "lr": 0.03},
+    "modern": LINEAR | STRONG,
+    "best": STRONG | {"epochs": 60, "schedule": "quadratic", "augment": "elastic"},
 }
 RECIPES["handwriting"] = RECIPES["best"] | {"mix": "handwriting"}
 ABOUT_RECIPES = """\

@@ -57,8 +57,9 @@ def guarded(main: Program) -> Program:
             argv = argv or []  # sys.argv has the kernel's own options
         elif signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        gc.freeze()
-        gc.enable()
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
         try:
             status = main(argv)
             sys.stdout.flush()

@@ -5,7 +5,7 @@ import math
 from functools import cached_property
 from typing import Any
 
-from files import Diverged
+from files import UserError
 from training import distributed
 
 import torch
@@ -111,14 +111,14 @@ def grown(kept: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def require_finite(model: nn.Module, row: dict, config: Any) -> None:  # noqa: ANN401
-    """Raise Diverged if an epoch, by its row of the history, left something that is not finite."""
+    """Raise UserError if an epoch, by its row of the history, left something not finite."""
     losses = math.isfinite(row["train_loss"]) and math.isfinite(row["test_loss"])
     weights = all(weight.isfinite().all() for weight in model.parameters())
     buffers = not any(buffer.isnan().any() for buffer in model.buffers())
     if not (losses and weights and buffers):
         # A step multiplies weights by 1 - lr * decay: from lr * decay = 1 on, none is left.
         suspect = "--weight-decay" if row["lr"] * config.weight_decay >= 1 else "--lr"
-        raise Diverged(
+        raise UserError(
             f"{config.name}: diverged in epoch {row['epoch']} (learning rate {row['lr']:g}, loss "
             f"{row['train_loss']:g}); {row['epoch'] - 1} earlier epochs are saved; try a smaller "
             f"{suspect}"
