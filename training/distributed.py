@@ -25,10 +25,10 @@ PATIENCE = datetime.timedelta(minutes=15)  # the others wait for the rank that d
 
 def number(name: str, default: int) -> int:
     """A number that torchrun sets in the environment."""
-    try:
-        return int(os.environ.get(name, default))
-    except ValueError as error:
-        raise UserError(f"environment: {name}: {error}; unset it or use torchrun") from None
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise UserError(f"environment: {name} is {text!r}, no number; unset it or use torchrun")
+    return int(text)
 
 
 def rank() -> int:
