@@ -1,11 +1,18 @@
-"""Exports a network: as a page to draw on, for any browser, or as ONNX, for other programs.
+"""Exports a network: as a page to draw on, as ONNX, or in integers for C and for hardware.
 
-    $ python export.py lenet5.html
-    weights: pretrained/handwriting.pt (lenet5, test accuracy 99.56 %)
-    lenet5.html
+    $ python export.py lenet5.c
+    weights: pretrained/lenet5.pt (lenet5, test accuracy 99.62 %)
+    ...
+    lenet5.c
 
-The page is export.html with the weights in it; it needs no server and sends no request. The ONNX
-file takes images (N x 1 x 28 x 28, from 0, background, to 1, ink) and gives logits (N x 10).
+lenet5.html  a page to draw on: export.html with the weights in it; it sends no request
+lenet5.onnx  images (N x 1 x 28 x 28, from 0, background, to 1, ink) to logits (N x 10)
+lenet5.c     a function in C99 that needs no library and no floating point
+lenet5.zip   weights and activations for a hardware description ($readmemh)
+
+The shipped weights of the first two are those that know other hands than MNIST's, and non-digits
+(pretrained/handwriting.pt); those of the last two are the best on MNIST (pretrained/lenet5.pt),
+because whoever builds hardware compares it with MNIST's test set.
 """
 
 from training import program
@@ -29,7 +36,10 @@ from pathlib import Path
 from digits.idx import MEAN, STD
 from files import UserError, write_whole
 from handwriting.mix import SURE
+from integers import write
+from integers.quantize import BITS, compare, quantize
 from predict import RUNNER_UP, SHIPPED, printable, weights_in_words
+from training import data
 from training.checkpoint import load, network
 
 import torch
@@ -37,6 +47,8 @@ from torch import nn
 
 MARK = "lenet5-mnist export.py"  # in every file that this program writes
 TEMPLATE = Path(__file__).resolve().with_name("export.html")
+BEST = SHIPPED.with_name("lenet5.pt")  # trained on MNIST alone
+CALIBRATION = 2000  # training images that show how large activations are
 TOLERANCE = 1e-4  # the largest difference between logits of PyTorch and of ONNX
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 SHOWN = {  # the layers that can be exported one after another, as they print
@@ -159,15 +171,57 @@ def difference(content: bytes, whole: nn.Module) -> float:
         return (torch.from_numpy(logits) - whole(images)).abs().max().item()
 
 
+def in_integers(model: nn.Module, checkpoint: dict, options: argparse.Namespace) -> bytes:
+    """A network in integers as a C file or as memory files; tells its accuracy; UserError."""
+    place = argparse.Namespace(data_dir=options.data_dir, data="auto", device="cpu")
+    train_set, test_set = data.load(("train", "test"), place)
+    layers = quantize(layers_of(model), train_set.data[:CALIBRATION], options.bits)
+    real, integer, same = (f"{100 * share:.2f} %" for share in compare(model, layers, test_set))
+    about = {
+        "mark": MARK,
+        "title": getattr(model, "title", type(model).__name__),
+        "name": re.sub(r"\W|^(?=\d)", "_", checkpoint["config"].model, flags=re.ASCII),
+        "checkpoint": printable(options.checkpoint.name),
+        "bits": options.bits,
+        "data": data.data_name([train_set, test_set]),
+        "integer": integer,
+        "real": real,
+        "same": same,
+    }
+    print(f"in integers: test accuracy {integer}; {same} of the answers are the same")
+    labels = test_set.targets.tolist()
+    examples = test_set.data[[labels.index(digit) for digit in range(10) if digit in labels]]
+    writer = write.c_file if options.destination.suffix == ".c" else write.memory_files
+    return writer(layers, examples, about)
+
+
+WRITERS = {
+    ".html": lambda model, checkpoint, options: page(model, checkpoint),
+    ".onnx": lambda model, checkpoint, options: onnx(model),
+    ".c": in_integers,
+    ".zip": in_integers,
+}
+
+
 def read_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line's options: `destination` and `checkpoint`."""
+    """The command line's options: `destination`, `checkpoint`, `bits` and `data_dir`."""
     parser = program.Parser(__doc__)
     add = parser.add_argument
-    add("destination", type=Path, help="the file to write: a page (.html), or ONNX (.onnx)")
-    add("--checkpoint", type=Path, default=SHIPPED, help="weights (default: the shipped ones)")
+    add("destination", type=Path, help="the file to write; its ending is one of those above")
+    add("--checkpoint", type=Path, help="weights (default: the shipped ones)")
+    add("--bits", type=int, choices=BITS, help=".c, .zip: bits of a weight (default: 8)")
+    add("--data-dir", type=Path, help=".c, .zip: where MNIST is (default: data)")
     options = parser.parse_args(argv)
-    if options.destination.suffix not in (".html", ".onnx"):
-        parser.error(f"{printable(options.destination)}: its ending is neither .html nor .onnx")
+    ending = options.destination.suffix
+    if ending not in WRITERS:
+        parser.error(
+            f"{printable(options.destination)}: its ending is none of {', '.join(WRITERS)}"
+        )
+    if WRITERS[ending] is not in_integers and (options.bits or options.data_dir):
+        parser.error(f"--bits and --data-dir are not for {ending}")
+    shipped = BEST if WRITERS[ending] is in_integers else SHIPPED
+    options.checkpoint = options.checkpoint or shipped
+    options.bits, options.data_dir = options.bits or 8, options.data_dir or Path("data")
     return options
 
 
@@ -187,8 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_own(path)
     checkpoint = load(options.checkpoint)
     print(weights_in_words(options.checkpoint, checkpoint))
-    model = network(checkpoint)
-    write_whole(path, page(model, checkpoint) if path.suffix == ".html" else onnx(model))
+    write_whole(path, WRITERS[path.suffix](network(checkpoint), checkpoint, options))
     print(printable(path))
     return 0
 

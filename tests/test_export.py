@@ -41,10 +41,16 @@ ERRORS = [  # arguments, status, words that the only line holds
     (["a.html", "--check=x.pt"], 2, "--check"),
     (["mine.html"], 1, "mine.html: exists, and this program did not write it; "),
     (["mine.onnx"], 1, "mine.onnx: exists, and this program did not write it; "),
+    (["mine.c"], 1, "mine.c: exists, and this program did not write it; "),
+    (["a.c", "--bits", "5"], 2, "--bits"),
+    (["a.html", "--bits", "6"], 2, "--bits and --data-dir are not for .html"),
+    (["a.onnx", "--data-dir", "data"], 2, "--bits and --data-dir are not for .onnx"),
     ([str(export.TEMPLATE)], 1, "this program did not write it; "),
     (["a.html", "--checkpoint", "damaged.pt"], 1, "damaged.pt: "),
     (["a.onnx", "--checkpoint", "foreign.pt"], 1, "foreign.pt: "),
     (["a.html", "--checkpoint", "missing.pt"], 1, "missing.pt: "),
+    (["a.c", "--checkpoint", "damaged.pt"], 1, "damaged.pt: "),
+    (["a.zip", "--checkpoint", "foreign.pt"], 1, "foreign.pt: "),
     (["mine.html/page.html"], 1, "mine.html"),
     (["folder.html"], 1, "folder.html"),
 ]
@@ -57,8 +63,9 @@ def test_an_error_is_one_line_and_leaves_every_file(here, capsys, arguments, sta
     content[len(content) // 2] ^= 255
     torch.save({"weight": torch.zeros(3)}, "foreign.pt")
     (here / "folder.html").mkdir()
-    for name, mine in {"damaged.pt": content, "mine.html": b"<p>", "mine.onnx": b"\x08"}.items():
-        (here / name).write_bytes(mine)
+    (here / "damaged.pt").write_bytes(content)
+    for name in ("mine.html", "mine.onnx", "mine.c"):
+        (here / name).write_bytes(b"mine")
     before = {path: path.is_file() and path.read_bytes() for path in here.iterdir()}
     template = export.TEMPLATE.read_bytes()
     assert export.main(arguments) == status

@@ -13,6 +13,7 @@ ROOMS = [  # from the ground up: a file imports from its own room and from those
     "dataset model",
     "handwriting",
     "figures",
+    "integers",
     "training",
     "study",
     "main predict hubconf",

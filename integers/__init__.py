@@ -1,0 +1,1 @@
+"""A network in integers, for C and for hardware descriptions."""

@@ -1,0 +1,275 @@
+"""A network in integers: Python, C, Verilog and arithmetic by hand give the same numbers."""
+
+import ctypes
+import io
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+
+import export
+from dataset import MNIST
+from digits import synthetic
+from files import UserError
+from integers import quantize, write
+from integers.quantize import Layer
+from model import CustomMLP, LeNet5
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT
+from torch import nn
+
+ABOUT = dict.fromkeys(("title", "checkpoint", "data", "real", "integer", "same"), "x")
+ABOUT |= {"mark": export.MARK, "name": "net", "bits": 8}
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Werror", "-O2"]
+
+
+@pytest.fixture(scope="module")
+def sets():
+    """Training and test images: MNIST's where MNIST_DIR is, drawn ones otherwise."""
+    if folder := os.environ.get("MNIST_DIR"):
+        return MNIST(folder).data[:2000], MNIST(folder, train=False).data
+    return synthetic.draw(300, seed=1)[0], synthetic.draw(300, seed=2)[0]
+
+
+def shipped(name):
+    """The layers of shipped weights; skips the test without them."""
+    path = ROOT / "pretrained" / name
+    if not path.exists():
+        pytest.skip(f"pretrained/{name} is not there")
+    return export.layers_of(export.network(export.load(path)))
+
+
+def compiled(folder, source, *options):
+    """Compile a C file without a warning; gives the path of the result."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler (cc) on this system")
+    (folder / "net.c").write_bytes(source)
+    command = ["cc", *STRICT, *options, "net.c", "-o", "net.out"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return folder / "net.out"
+
+
+def in_c(folder, layers, pixels):
+    """The logits of images, and the digits, that the C file of a network gives."""
+    source = write.c_file(layers, pixels[:3], ABOUT)
+    function = ctypes.CDLL(str(compiled(folder, source, "-fPIC", "-shared"))).net
+    logits = np.zeros((len(pixels), 10), np.int32)
+    images = np.ascontiguousarray(pixels.numpy())
+    digits = [function(image.ctypes, row.ctypes) for image, row in zip(images, logits, strict=True)]
+    return torch.from_numpy(logits).long(), torch.tensor(digits)
+
+
+def scaled(network, factor):
+    """A network with all its weights multiplied."""
+    for parameter in network.parameters():
+        parameter.data.mul_(factor)
+    return network
+
+
+NETWORKS = {  # of kinds that people write, and with extreme weights
+    "mlp": lambda: CustomMLP(),
+    "dropout": lambda: LeNet5(dropout=0.5),
+    "no bias, flat kernels": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, (3, 5), bias=False), nn.ReLU(), nn.MaxPool2d(3), nn.Flatten(),
+        nn.Linear(192, 10, bias=False),
+    ),
+    "no ReLU, two poolings": lambda: nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.MaxPool2d(2), nn.Conv2d(2, 3, 3), nn.Flatten(),
+        nn.Linear(48, 9), nn.Linear(9, 10),
+    ),
+    "begins with pooling": lambda: nn.Sequential(
+        nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10)
+    ),
+    "ends with a convolution": lambda: nn.Sequential(
+        nn.MaxPool2d(7), nn.Conv2d(1, 10, 4), nn.Flatten()
+    ),
+    "one layer": lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
+    "tiny weights": lambda: scaled(LeNet5(), 1e-4),
+    "huge weights": lambda: scaled(LeNet5(), 1e4),
+    "zero weights": lambda: scaled(LeNet5(), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bits", quantize.BITS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_c_and_python_agree_in_every_logit(tmp_path, sets, name, bits):
+    torch.manual_seed(0)
+    network = export.layers_of(NETWORKS[name]().eval())
+    layers = quantize.quantize(network, sets[0][:100], bits)
+    limit = 2 ** (bits - 1)
+    assert all(layer.weight.abs().max() < limit for layer in layers if layer.weight is not None)
+    noise = torch.randint(0, 256, (20, 28, 28), dtype=torch.uint8)
+    extremes = torch.stack([torch.zeros(28, 28), torch.full((28, 28), 255.0)]).byte()
+    pixels = torch.cat([sets[1][:50], noise, extremes])
+    logits, digits = in_c(tmp_path, layers, pixels)
+    assert torch.equal(logits, quantize.logits(layers, pixels))
+    assert torch.equal(digits, logits.argmax(1))
+
+
+@pytest.mark.parametrize("name", ["lenet5.pt", "handwriting.pt"])
+def test_the_shipped_weights_lose_nothing_and_c_agrees_on_all_test_images(tmp_path, sets, name):
+    layers = quantize.quantize(shipped(name), sets[0])
+    logits, digits = in_c(tmp_path, layers, sets[1])
+    assert torch.equal(logits, quantize.logits(layers, sets[1]))
+    if folder := os.environ.get("MNIST_DIR"):
+        model = nn.Sequential(*shipped(name))
+        test_set = MNIST(folder, train=False)
+        real, integer, same = quantize.compare(model, layers, test_set)
+        assert integer == (digits == test_set.targets).float().mean().item()
+        assert abs(real - integer) <= 0.0005 and same >= 0.999
+
+
+def by_hand(sums, shift):
+    """Python's own integers: half a step is in the bias already."""
+    return [0 if total < 0 else min(255, math.floor(total / 2**shift)) for total in sums]
+
+
+BIASES = [-(2**31) + 1, -256, -1, 0, 1, 127, 128, 255, 256, 2**31 - 1]
+
+
+@pytest.mark.parametrize("shift", [0, 1, 8, 23, 30])
+def test_sums_are_shifted_and_saturate_at_the_extremes(tmp_path, shift):
+    weight = torch.zeros(10, 784).long()
+    middle = torch.tensor(BIASES)
+    identity = torch.eye(10).long()
+    layers = [
+        Layer("Linear", weight, middle, shift),
+        Layer("Linear", identity, torch.zeros(10).long()),
+    ]
+    pixels = torch.full((1, 28, 28), 255).byte()
+    assert quantize.logits(layers, pixels).tolist() == [by_hand(BIASES, shift)]
+    assert in_c(tmp_path, layers, pixels)[0].tolist() == [by_hand(BIASES, shift)]
+
+
+def test_a_sum_is_rounded_to_the_nearest_activation():
+    layer = nn.Linear(784, 256)
+    layer.weight.data.zero_()
+    layer.weight.data[:, 0] = 255 * 0.3081 / 64  # the first pixel's byte / 64, less a constant
+    layer.bias.data = torch.linspace(0, 8, 256)
+    network = [nn.Flatten(), layer, nn.ReLU(), nn.Linear(256, 10)]
+    pixels = torch.arange(256).byte().repeat_interleave(784).view(256, 28, 28)
+    first = quantize.quantize(network, pixels)[0]
+    outputs = quantize.outputs([first], pixels)[0]
+    expected = torch.arange(256)[:, None] / 64 - 0.1307 * 255 / 64 + layer.bias.data
+    errors = outputs - expected.relu() * 2**first.exponent
+    assert first.shift >= 4 and errors.abs().max() <= 0.51 and abs(errors.mean()) <= 0.01
+
+
+def test_no_image_can_make_a_sum_leave_32_bits(sets):
+    for factor in (1e-6, 1, 1e6):
+        network = export.layers_of(scaled(NETWORKS["no ReLU, two poolings"](), factor).eval())
+        network[0].bias.data.fill_(1e5)
+        for layer in quantize.quantize(network, sets[0][:20]):
+            if layer.weight is not None:
+                most = layer.bias.abs() + 255 * layer.weight.abs().flatten(1).sum(1)
+                assert most.max() < 2**31 and 0 <= (layer.shift or 0) < 32
+
+
+def test_the_largest_layer_of_a_network_that_is_not_finite_is_named(sets):
+    network = [nn.Flatten(), nn.Linear(784, 10)]
+    network[1].weight.data[0, 0] = math.inf
+    with pytest.raises(UserError, match="Linear.* not finite"):
+        quantize.quantize(network, sets[0][:5])
+    with pytest.raises(UserError, match="ReLU.* last layer"):
+        quantize.quantize([nn.Flatten(), nn.Linear(784, 10), nn.ReLU()], sets[0][:5])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The C file and the memory files of the shipped LeNet-5, as the command writes them."""
+    shipped("lenet5.pt")
+    folder = tmp_path_factory.mktemp("export")
+    for split, seed in {"train": 1, "t10k": 2}.items():
+        images, labels = synthetic.draw(60, seed)
+        for name, values in {"images-idx3": images, "labels-idx1": labels.byte()}.items():
+            header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+            (folder / f"{split}-{name}-ubyte").write_bytes(header + values.numpy().tobytes())
+    for name in ("lenet5.c", "lenet5.zip"):
+        assert export.main([str(folder / name), "--data-dir", str(folder)]) == 0
+    return folder
+
+
+def test_the_c_file_tests_itself_and_needs_nothing(files, tmp_path):
+    source = (files / "lenet5.c").read_bytes()
+    program = compiled(tmp_path, source, "-DLENET5_TEST")
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "lenet5: 10 of 10 digits have the expected logits\n",
+    )
+    text = source.decode().partition("#ifdef LENET5_TEST")[0]
+    assert re.findall("#include.*", text) == ["#include <stdint.h>"] and "{{n" not in text
+    code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    assert not re.search(r"\b(float|double|malloc|long)\b|\d\.\d", code)
+    numbers = [re.search(rf"{name}: ([\d,]+) bytes", text)[1] for name in ("Constants", "RAM")]
+    assert [int(number.replace(",", "")) for number in numbers] == [45134, 4416]
+    other = source.replace(b"{{{{", b"{{{{1 + ", 1)
+    done = subprocess.run([compiled(tmp_path, other, "-DLENET5_TEST")], capture_output=True)
+    assert done.returncode == 1  # a wrong weight is noticed
+
+
+def memory(files):
+    """The manifest of the memory files, and a function that reads one of them as an array."""
+    archive = zipfile.ZipFile(io.BytesIO((files / "lenet5.zip").read_bytes()))
+
+    def read(facts):
+        lines = archive.read(facts["file"]).decode().split("\n")[:-1]
+        assert {len(line) for line in lines} == {facts["bits"] // 4}
+        values = np.array([int(line, 16) for line in lines]).reshape(facts["shape"])
+        return values - ((values >> (facts["bits"] - 1)) << facts["bits"]) * facts["signed"]
+
+    return json.loads(archive.read("manifest.json")), read
+
+
+def test_the_memory_files_hold_what_the_readme_says(files):
+    manifest, read = memory(files)
+    values = read(manifest["images"])[:, None]
+    for layer in manifest["layers"]:
+        if layer["kind"] == "MaxPool2d":
+            n, maps, height, width = values.shape
+            values = values.reshape(n, maps, height // 2, 2, width // 2, 2).max((3, 5))
+        else:
+            weight, bias = read(layer["weights"]), read(layer["biases"])
+            if layer["kind"] == "Conv2d":
+                patches = np.lib.stride_tricks.sliding_window_view(values, weight.shape[2:], (2, 3))
+                sums = np.einsum("nchwij,mcij->nmhw", patches, weight) + bias[:, None, None]
+            else:
+                sums = values.reshape(len(values), -1) @ weight.T + bias
+            last = layer["shift"] is None
+            values = sums if last else np.clip(sums >> layer["shift"], 0, 255)
+        assert np.array_equal(values, read(layer["activations"])), layer["layer"]
+    expected = (files / "lenet5.c").read_text().partition("expected[10][10] = ")[2]
+    numbers = [int(number) for number in re.findall(r"-?\d+", expected.partition(";")[0])]
+    assert numbers == values.flatten().tolist()
+
+
+def test_verilog_computes_the_first_convolution_from_the_memory_files(files, tmp_path):
+    if shutil.which("iverilog") is None:
+        pytest.skip("no Icarus Verilog (iverilog) on this system")
+    zipfile.ZipFile(files / "lenet5.zip").extractall(tmp_path)
+    shift = json.loads((tmp_path / "manifest.json").read_text())["layers"][0]["shift"]
+    bench = str(ROOT / "tests" / "first_convolution.v")
+    subprocess.run(["iverilog", f"-DSHIFT={shift}", "-o", "bench", bench], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        ["vvp", "bench"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0 wrong\n" and not done.stderr
+
+
+@pytest.mark.parametrize("ending", ["c", "zip"])
+def test_the_test_set_does_not_calibrate_and_the_same_command_gives_the_same_file(
+    files, tmp_path, capsys, ending
+):
+    path, options = tmp_path / f"lenet5.{ending}", ["--data-dir", str(files)]
+    assert export.main([str(path), *options]) == 0
+    assert path.read_bytes() == (files / f"lenet5.{ending}").read_bytes()
+    assert "NOT the published MNIST" in capsys.readouterr().out
+    assert export.main([str(path), "--bits", "4", *options]) == 0
+    assert path.read_bytes() != (files / f"lenet5.{ending}").read_bytes()
