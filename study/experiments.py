@@ -68,6 +68,6 @@ class Setting(NamedTuple):
 LENGTHS, DROPOUTS, DECAYS = (5, 20), (0, 0.1, 0.25, 0.5), (0, 0.0001, 0.0005, 0.002)
 SETTINGS = [Setting(*values) for values in itertools.product(LENGTHS, DROPOUTS, DECAYS)]
 HELD_OUT = 10_000  # training images
-JUDGED = {one.judged: Experiment(f"{one.command} --val-size {HELD_OUT}", 5) for one in SETTINGS}
-TESTED = {one.tested: Experiment(one.command, 10) for one in SETTINGS}
+JUDGED = {s.judged: Experiment(f"{s.command} --val-size {HELD_OUT}", 5) for s in SETTINGS}
+TESTED = {s.tested: Experiment(s.command, 10) for s in SETTINGS}
 ALL = EXPERIMENTS | JUDGED | TESTED

@@ -1,9 +1,22 @@
-"""How sure a difference is: paired intervals, a verdict, and how many seeds it takes."""
+"""How sure a difference is: paired intervals, a verdict, and how many seeds it takes.
+
+Two experiments are {seed: history} each; their common seeds are compared in pairs.
+"""
 
 import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+
+History = list[dict]  # a row for each epoch
+
+
+def differences(experiment: Mapping[int, History], reference: Mapping[int, History]) -> list[float]:
+    """By how many points of accuracy an experiment is above another, for each common seed."""
+    return [
+        100 * (experiment[seed][-1]["test_accuracy"] - reference[seed][-1]["test_accuracy"])
+        for seed in sorted(experiment.keys() & reference.keys())
+    ]
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
@@ -18,13 +31,10 @@ def interval(differences: Sequence[float]) -> tuple[float, float, float]:
 
 
 def verdict(
-    one: Mapping[int, list[dict]], other: Mapping[int, list[dict]], tested_on: str = "test"
+    experiment: Mapping[int, History], reference: Mapping[int, History], tested_on: str = "test"
 ) -> str:
-    """Whether one experiment differs from another by more than the noise between seeds.
-
-    Both are {seed: history}; their common seeds are compared in pairs.
-    """
-    points = differences(one, other)
+    """Whether an experiment differs from another by more than the noise between seeds."""
+    points = differences(experiment, reference)
     if len(points) < 2:
         return "not enough seeds are finished."
     mean, low, high = interval(points)
@@ -35,14 +45,6 @@ def verdict(
     if low <= 0 <= high:
         return f"{difference}. The interval holds 0: this may be nothing but noise."
     return f"{difference}. More than noise: {'better' if mean > 0 else 'worse'}."
-
-
-def differences(one: Mapping[int, list[dict]], other: Mapping[int, list[dict]]) -> list[float]:
-    """By how many points of accuracy one experiment is above another, for each common seed."""
-    return [
-        100 * (one[seed][-1]["test_accuracy"] - other[seed][-1]["test_accuracy"])
-        for seed in sorted(one.keys() & other.keys())
-    ]
 
 
 def seeds_needed(deviation: float, difference: float, power: float = 0.8) -> int:

@@ -1,12 +1,12 @@
 """Intervals are those of the textbooks; a verdict tells a difference from noise."""
 
-import numpy as np
-import pytest
-from scipy import stats
-
 from study import intervals
 from study.intervals import seeds_needed
 from training.report import accuracy_interval
+
+import numpy as np
+import pytest
+from scipy import stats
 
 
 def test_interval_is_students():
@@ -39,11 +39,11 @@ def test_verdict_tells_a_difference_from_noise(gain, words):
 
 
 def test_verdict_pairs_the_common_seeds_alone():
-    one = {seed: [{"test_accuracy": 0.9 + seed / 100}] for seed in range(5)}
-    other = {seed: [{"test_accuracy": 0.89 + seed / 100}] for seed in (4, 3, 17)}
-    assert "+1.00 points" in intervals.verdict(one, other)
-    assert "2 seeds, paired" in intervals.verdict(one, other)
-    assert intervals.verdict(one, {0: one[0]}) == "not enough seeds are finished."
+    better = {seed: [{"test_accuracy": 0.9 + seed / 100}] for seed in range(5)}
+    worse = {seed: [{"test_accuracy": 0.89 + seed / 100}] for seed in (4, 3, 17)}
+    line = intervals.verdict(better, worse)
+    assert "+1.00 points" in line and "2 seeds, paired" in line
+    assert intervals.verdict(better, {0: better[0]}) == "not enough seeds are finished."
 
 
 # ---- a checkpoint that is tested
