@@ -164,7 +164,7 @@ def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path):
     assert tables.read(path) == results  # every epoch of an experiment, the last of the study
     for name in ("README.md", "docs/results.md"):
         text = (tmp_path / name).read_text(encoding="utf-8")
-        assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+        assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
         assert "| 90.50 ± 0.71 |" in text and "| 70.50 ± 0.71 |" in text
     pictures = {path.stem for path in (tmp_path / "plots").iterdir()}
     assert pictures == {"comparison", "models", "pareto", "handwriting"}
