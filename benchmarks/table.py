@@ -159,7 +159,7 @@ def write_documents(results, root=ROOT):
     from study.tables import include
 
     threads = MEASUREMENTS["lenet5"].threads
-    note = f"{threads} thread{'s' * (threads > 1)}; workers are processes beside it"
+    note = f"each on {threads} thread{'s' * (threads > 1)}; workers are further processes"
     style.save(charts.speed(ways(results), note), root / "plots" / "speed.png")
     include(root / "docs" / "speed.md", "speed", table(results))
     include(root / "README.md", "speed", sentence(results))

@@ -130,17 +130,9 @@ def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: st
     # The deepest red, at 1.8 times the largest count, is never used: black text is clear on all.
     axes.imshow(wrong, cmap="Reds", vmin=0, vmax=max(1, 1.8 * wrong.max()))
     for (label, answer), count in np.ndenumerate(counts):
-        mistake = bool(wrong[label, answer])
-        axes.text(
-            answer,
-            label,
-            f"{count:,}" if count else "·",
-            ha="center",
-            va="center",
-            color="black" if mistake else "0.55",
-            fontsize=11 if mistake else 9,
-            fontweight="bold" if mistake else "normal",
-        )
+        color, weight = ("black", "bold") if wrong[label, answer] else ("0.55", "normal")
+        text = f"{count:,}" if count else "·"
+        axes.text(answer, label, text, ha="center", va="center", color=color, weight=weight)
     axes.set(xlabel="the network's answer", ylabel="label", xticks=range(10), yticks=range(10))
     mistaken, total = wrong.sum(), counts.sum()
     axes.set_title(

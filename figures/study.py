@@ -126,23 +126,19 @@ def regularization(points: Mapping[tuple[int, float, float], Sequence[float]]) -
     `points` is {(epochs, dropout, weight decay): the error of each seed in percent}.
     """
     lengths, dropouts, decays = (sorted(set(values)) for values in zip(*points, strict=True))
-    means = {point: float(np.mean(errors)) for point, errors in points.items()}
-    low, high = min(means.values()), max(means.values())
-    seeds = min(map(len, points.values()))
-    key = f"mean ± standard deviation of {seeds} seeds; bold: the lowest; tested on held-out images"
+    errors = np.array([[[points[e, d, w] for w in decays] for d in dropouts] for e in lengths])
+    means, spreads = errors.mean(-1), errors.std(-1, ddof=1)
+    seeds = errors.shape[-1]
+    key = f"mean ± standard deviation of {seeds} seeds, on held-out images; bold: the lowest"
     heading = "Validation error (%) with dropout and weight decay"
     figure = titled(heading, 4 * len(lengths), 4.6, key)
-    for axes, epochs in zip(
-        figure.subplots(1, len(lengths), squeeze=False)[0], lengths, strict=True
-    ):
-        table = np.array(
-            [[means[epochs, dropout, decay] for decay in decays] for dropout in dropouts]
-        )
-        axes.imshow(table, "Reds", vmin=low, vmax=3 * high - 2 * low)  # black text is clear on all
-        for (row, column), mean in np.ndenumerate(table):
-            spread = np.std(points[epochs, dropouts[row], decays[column]], ddof=1)
-            weight = "bold" if mean == table.min() else "normal"
-            text = f"{mean:.2f}\n± {spread:.2f}"
+    panels = figure.subplots(1, len(lengths), squeeze=False)[0]
+    for axes, epochs, mean, spread in zip(panels, lengths, means, spreads, strict=True):
+        darkest = 3 * means.max() - 2 * means.min()  # is not reached: black text is clear on all
+        axes.imshow(mean, "Reds", vmin=means.min(), vmax=darkest)
+        for (row, column), value in np.ndenumerate(mean):
+            weight = "bold" if value == mean.min() else "normal"
+            text = f"{value:.2f}\n± {spread[row, column]:.2f}"
             axes.text(column, row, text, ha="center", va="center", weight=weight)
         axes.set(title=f"{epochs} epochs", xlabel="weight decay", ylabel="dropout")
         axes.set_xticks(range(len(decays)), [f"{decay:g}" for decay in decays])
@@ -163,10 +159,9 @@ def pareto(points: Mapping[str, tuple[float, Sequence[float]]]) -> Figure:
     for name, (x, y) in places.items():
         spread = np.std(points[name][1], ddof=1) if len(points[name][1]) > 1 else 0
         axes.errorbar(x, y, yerr=spread, fmt="o", color=BLUE, capsize=3)
-        near = [a for a, b in places.values() if x < a < 1.5 * x and y / 1.3 < b < 1.3 * y]
-        # Beside the bar, on the left where the right would run through a neighbour's.
-        text = f"{name}   " if near else f"   {name}"
-        axes.text(x, y, text, ha="right" if near else "left", va="center")
+        # A name stands on the right, or on the left where it would run through another's bar.
+        left = any(x < a < 1.5 * x and y / 1.3 < b < 1.3 * y for a, b in places.values())
+        axes.text(x, y, f"   {name}   ", ha="right" if left else "left", va="center")
     axes.set(xscale="log", yscale="log", xlabel="time on one thread", ylabel="test error")
     axes.margins(x=0.18, y=0.12)
     round_numbers(axes.xaxis, "s")
@@ -189,7 +184,7 @@ def hardest(images: torch.Tensor, labels: torch.Tensor, answers: torch.Tensor) -
         texts.append(f"label {labels[index]},\nread as {' or '.join(map(str, given))}")
     rows = max(1, -(-len(wrong) // 8))
     columns = max(4, -(-len(wrong) // rows))  # as many in each row
-    note = f"{len(wrong)} of {len(labels):,} test images; the commonest answer first"
+    note = f"{len(wrong)} of {len(labels):,} test images"
     heading = f"What all {len(answers)} networks read wrong"
     return gallery(heading, images[wrong], texts, columns, note)
 
@@ -209,9 +204,9 @@ def speed(times: Mapping[str, Mapping[str, Sequence[float]]], note: str = "") ->
         low, median, high = (
             np.array(list(map(f, programs.values()))) for f in (min, np.median, max)
         )
-        bars = axes.barh(list(programs), median, 0.5, xerr=(median - low, high - median))
-        for bar in bars:
-            bar.set_color("0.85" if bar is not bars[0] else "#a0bbd2")
+        colors = ["#a0bbd2"] + ["0.85"] * (len(programs) - 1)
+        ranges = median - low, high - median
+        bars = axes.barh(list(programs), median, 0.5, xerr=ranges, color=colors)
         axes.bar_label(bars, fmt="{:.3g} s", padding=8)
         axes.set(xlabel="seconds", title=network)
         axes.margins(x=0.2)

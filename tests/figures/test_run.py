@@ -1,7 +1,6 @@
 """The figures of a run, read back; hardly a pixel is compared."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image
 
 # Warnings of drawing are errors; that matplotlib uses deprecated libraries is not our affair.
@@ -25,29 +23,18 @@ ROOT = Path(run.__file__).parents[1]
 TITLE = ("LeNet-5 on MNIST", "5 epochs of batches of 64, seed 0")
 
 
-def history(epochs, last_loss=0.03, first_loss=0.3, gap=0.01):
-    """A made-up run whose losses fall from first to last; accuracies follow the losses."""
-    losses = last_loss + (first_loss - last_loss) * 0.3 ** np.arange(epochs)
-    return [
-        {
-            "epoch": epoch,
-            "train_loss": loss,
-            "train_accuracy": 1 / (1 + loss),
-            "test_loss": loss + gap,
-            "test_accuracy": 1 / (1 + loss + gap),
-        }
-        for epoch, loss in enumerate(losses.tolist(), 1)
-    ]
-
-
-def with_points(rows, first_loss=2.3, each=50):
-    """A history with points that fall from a high loss to that of the epoch, in each epoch."""
-    for row in rows:
-        start = first_loss if row is rows[0] else 1.2 * row["train_loss"]
-        row["points"] = [
-            [row["epoch"] - 1 + (step + 1) / each, loss, 1 / (1 + loss)]
-            for step, loss in enumerate(np.geomspace(start, row["train_loss"], each).tolist())
-        ]
+def history(epochs, loss=0.03, gap=0.01, points=0):
+    """A made-up run whose losses fall to `loss` at last; accuracies follow them."""
+    rows = []
+    for epoch in range(1, epochs + 1):
+        train, test = (loss + 0.3 * (1 - epoch / epochs) + more for more in (0, gap))
+        row = {"train_loss": train, "test_loss": test}
+        row |= {"train_accuracy": 1 / (1 + train), "test_accuracy": 1 / (1 + test)}
+        if points:  # they begin high and fall to the loss of the epoch
+            losses = np.geomspace(points if epoch == 1 else 1.2 * train, train, 50)
+            places = epoch - 1 + np.arange(1, 51) / 50
+            row["points"] = np.column_stack([places, losses, 1 / (1 + losses)]).tolist()
+        rows.append(row)
     return rows
 
 
@@ -80,7 +67,8 @@ def test_training_stands_in_the_middle_of_its_epoch_and_the_test_at_its_end(epoc
         figure.axes, ("loss", "accuracy"), (1, 100), ("{:.4f}", "{:.2f} %"), strict=True
     ):
         for line, part, shift in zip(axes.lines, ("train", "test"), (0.5, 0), strict=True):
-            expected = [(row["epoch"] - shift, scale * row[f"{part}_{metric}"]) for row in rows]
+            values = [scale * row[f"{part}_{metric}"] for row in rows]
+            expected = np.column_stack([np.arange(1, epochs + 1) - shift, values])
             np.testing.assert_allclose(line.get_xydata(), expected)
         last = [words.format(scale * rows[-1][f"{part}_{metric}"]) for part in ("train", "test")]
         legend = [text.get_text() for text in axes.get_legend().get_texts()]
@@ -95,36 +83,34 @@ def test_training_stands_in_the_middle_of_its_epoch_and_the_test_at_its_end(epoc
 
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_seeds_have_their_mean_and_range_and_a_thin_line(epochs):
-    runs = [with_points(history(epochs, first_loss=loss)) for loss in (0.2, 0.3, 0.7)]
+    runs = [history(epochs, loss, points=2.3) for loss in (0.2, 0.3, 0.7)]
     figure = run.curves(TITLE, runs)
     train, _, thin = figure.axes[0].lines
-    assert train.get_xydata()[0].tolist() == pytest.approx([0.5, 0.4])
+    assert train.get_xydata()[-1].tolist() == pytest.approx([epochs - 0.5, 0.4])
     drawn = np.concatenate([c.get_paths()[0].vertices for c in figure.axes[0].collections])
-    heights = drawn[drawn[:, 0] == 0.5, 1]
+    heights = drawn[drawn[:, 0] == epochs - 0.5, 1]
     assert (heights.min(), heights.max()) == pytest.approx((0.2, 0.7))
-    means = np.mean(
-        [[point[1] for row in rows for point in row["points"]] for rows in runs], axis=0
-    )
-    np.testing.assert_allclose(thin.get_ydata(), means)
+    losses = [[point[1] for row in rows for point in row["points"]] for rows in runs]
+    np.testing.assert_allclose(thin.get_ydata(), np.mean(losses, axis=0))
     assert "means of 3 seeds, and their range" in figure.get_supxlabel()
 
 
 def test_a_seed_that_was_stopped_early_counts_only_where_it_has_epochs():
-    runs = [history(5, first_loss=0.2), with_points(history(2, first_loss=0.4))]
+    runs = [history(5), history(5, 0.5, points=2.3)[:2]]
     figure = run.curves(TITLE, runs)
-    train = figure.axes[0].lines[0].get_ydata()
-    assert (train[0], train[4]) == pytest.approx((0.3, runs[0][4]["train_loss"]))
+    losses = figure.axes[0].lines[0].get_ydata()
+    assert losses[0] == pytest.approx((runs[0][0]["train_loss"] + runs[1][0]["train_loss"]) / 2)
+    assert losses[4] == runs[0][4]["train_loss"]
     assert len(figure.axes[0].lines) == 2 and "that reached it" in figure.get_supxlabel()
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 60])
 def test_points_are_a_thin_line_whose_beginning_does_not_press_the_rest_onto_the_axis(epochs):
-    rows = with_points(history(epochs))
+    rows = history(epochs, points=2.3)
     figure = run.curves(TITLE, [rows])
     points = np.array([point for row in rows for point in row["points"]])
-    for axes, column, scale, metric in zip(
-        figure.axes, (1, 2), (1, 100), ("loss", "accuracy"), strict=True
-    ):
+    for axes, column, metric in zip(figure.axes, (1, 2), ("loss", "accuracy"), strict=True):
+        scale = (1, 100)[column - 1]
         train, test, thin = axes.lines
         np.testing.assert_allclose(thin.get_xydata(), points[:, [0, column]] * [1, scale])
         assert thin.get_color() == train.get_color()
@@ -137,17 +123,17 @@ def test_points_are_a_thin_line_whose_beginning_does_not_press_the_rest_onto_the
     assert "thin line: averages over about a fiftieth" in figure.get_supxlabel()
 
 
-@pytest.mark.parametrize("points", [True, False])
+@pytest.mark.parametrize("points", [0, 1e6])
 def test_a_huge_loss_does_not_hide_the_others(points):
-    rows = with_points(history(5), first_loss=1e6) if points else history(5)
+    rows = history(5, points=points)
     rows[0]["train_loss"] = 1e5
     loss, accuracy = run.curves(TITLE, [rows]).axes
-    assert loss.get_yscale() == "log" and loss.get_ylim()[1] > (1e6 if points else 1e5)
+    assert loss.get_yscale() == "log" and loss.get_ylim()[1] > max(1e5, points)
     assert accuracy.get_yscale() == "linear"
 
 
 def test_epochs_without_points_are_a_gap():
-    rows = history(2) + with_points(history(5))[2:]
+    rows = history(5)[:2] + history(5, points=2.3)[2:]
     drawn = run.curves(TITLE, [rows]).axes[0].lines[2].get_xydata()
     assert np.isnan(drawn[:2]).all() and not np.isnan(drawn[2:]).any()
     assert drawn[2, 0] == pytest.approx(2.02) and drawn[-1, 0] == 5
@@ -216,8 +202,10 @@ def test_a_sheet_has_a_row_for_each_label():
 
 
 def test_a_picture_is_written_whole_or_is_an_os_error(tmp_path):
-    figure = run.curves(TITLE, [history(5)])
-    style.save(figure, tmp_path / "plots" / "run.png")
+    with matplotlib.rc_context({"font.size": 33}):
+        figure = run.curves(TITLE, [history(5)])
+        style.save(figure, tmp_path / "plots" / "run.png")
+        assert matplotlib.rcParams["font.size"] == 33  # a person's own settings
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["run.png"]
     with Image.open(tmp_path / "plots" / "run.png") as picture:
         picture.verify()
@@ -226,11 +214,7 @@ def test_a_picture_is_written_whole_or_is_an_os_error(tmp_path):
         style.save(figure, tmp_path / "plots" / "run.png" / "run.png")
 
 
-def test_odd_characters_are_drawn_as_they_are_and_long_headings_stay_in_the_picture(tmp_path):
-    odd = "数字 $\\frac$ 100 % _x^2_"
-    figure = run.curves((odd, odd), [history(5)])
-    style.save(figure, tmp_path / "curves.png")
-    assert figure.get_suptitle() == odd
+def test_a_long_heading_stays_in_the_picture():
     long = "LeNet-5 on generated digits (not MNIST) from another folder, tested on MNIST"
     figure = run.confusion((long, ""), *answers()[1:])
     (box,) = boxes(figure, [text for text in figure.texts if text.get_text().startswith("LeNet")])
@@ -244,58 +228,31 @@ before = dict(os.environ)
 from figures import run, study, style
 import matplotlib
 row = {"train_loss": 0.1, "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": 0.9}
-style.save(run.curves(("数字 $", "种子"), [[row, row]], "test"), "curves.png")
-results = {"数字": {0: [row]}, "_a": {0: [row], 1: [row]}}
-style.save(study.comparison(results), "comparison.png")
-style.save(study.regularization({(e, d, d): [1, 2] for e in {5, 20} for d in {0.1}}), "map.png")
-assert dict(os.environ) == before
-assert "matplotlib.pyplot" not in sys.modules
-print(matplotlib.rcParams._get("backend"))
+odd = "数字 $\\\\frac$ 100 % _x^2_"
+figure = run.curves((odd, odd), [[row, row]])
+assert figure.get_suptitle() == odd
+style.save(figure, "curves.png")
+style.save(study.comparison({odd: {0: [row]}, "_a$": {0: [row], 1: [row]}}), "comparison.png")
+assert dict(os.environ) == before and "matplotlib.pyplot" not in sys.modules
+print(matplotlib.rcParams._get("backend"), end="")
 """
+RC = "text.usetex: True\nfigure.figsize: 1, 1\nsavefig.bbox: tight\nfont.size: 40\n"
+INLINE = "module://matplotlib_inline.backend_inline"
+SETTINGS = {"usual": ("", ""), "odd": (RC, "nonsense"), "inline": ("", INLINE), "svg": ("", "svg")}
 
 
-def drawn_by_a_child(folder, rc="", **environment):
-    """Draw in a process whose warnings are errors; gives its backend, and the pictures."""
-    (folder / "matplotlibrc").write_text(rc)
-    others = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CHILD, str(ROOT)],
-        cwd=folder,
-        env=others | environment | {"PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
-    return done.stdout.strip(), [path.read_bytes() for path in sorted(folder.glob("*.png"))]
-
-
-def test_no_setting_of_a_person_changes_a_picture(tmp_path):
-    """Nor a backend that does not exist, a matplotlibrc, or the order of a set."""
-    rc = "text.usetex: True\nfigure.figsize: 1, 1\nsavefig.bbox: tight\nfont.size: 40\n"
-    inline = "module://matplotlib_inline.backend_inline"
-    settings = {
-        "usual": {"PYTHONHASHSEED": "0"},
-        "odd": {"MPLBACKEND": "nonsense", "rc": rc, "PYTHONHASHSEED": "5"},
-        "inline": {"MPLBACKEND": inline},
-        "svg": {"MPLBACKEND": "svg"},
-    }
-    children = {}
-    for name, setting in settings.items():
-        (tmp_path / name).mkdir()
-        children[name] = drawn_by_a_child(tmp_path / name, **setting)
-    pictures = children["usual"][1]
-    assert len(pictures) == 3 and all(drawn == pictures for _, drawn in children.values())
-    assert children["svg"][0] == "svg" and children["inline"][0] == inline  # for own figures
-
-
-def test_fonts_need_no_network_and_own_settings_are_a_persons_again(monkeypatch, tmp_path):
-    def refuse(*_, **__):
-        raise AssertionError("a socket was opened")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    with matplotlib.rc_context({"font.size": 33}):
-        style.save(run.curves(TITLE, [history(5)]), tmp_path / "curves.png")
-        assert matplotlib.rcParams["font.size"] == 33
-    for weight in ("normal", "bold"):
-        font = Path(findfont(FontProperties(weight=weight)))
-        assert font.is_relative_to(matplotlib.get_data_path())
+def test_neither_a_matplotlibrc_nor_a_backend_changes_a_picture(tmp_path):
+    """In processes whose warnings are errors; a backend that exists stays a person's own."""
+    pictures, backends = {}, {}
+    for name, (rc, backend) in SETTINGS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "matplotlibrc").write_text(rc)
+        child = [sys.executable, "-W", "error", "-c", CHILD, str(ROOT)]
+        environment = os.environ | {"MPLBACKEND": backend, "PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run(child, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+        backends[name] = done.stdout
+        pictures[name] = [path.read_bytes() for path in sorted(folder.glob("*.png"))]
+        assert len(pictures[name]) == 2 and pictures[name] == pictures["usual"]
+    assert backends["svg"] == "svg" and backends["inline"] == INLINE

@@ -5,7 +5,7 @@ from figures import study, style
 import numpy as np
 import pytest
 import torch
-from test_run import boxes
+from test_run import boxes, history
 
 pytestmark = pytest.mark.filterwarnings(
     "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
@@ -16,18 +16,7 @@ PUBLISHED = {"lenet5": (0.0301, 99.06, 0.0363, 98.78), "best": None}
 
 def runs(*accuracies, epochs=5):
     """{seed: a made-up history that ends at a test accuracy (a fraction)}."""
-    return {
-        seed: [
-            {
-                "train_loss": 0.1 + 0.2 / epoch,
-                "train_accuracy": accuracy - 0.02 / epoch,
-                "test_loss": 0.1 + 0.1 / epoch,
-                "test_accuracy": accuracy - 0.01 * (1 - epoch / epochs),
-            }
-            for epoch in range(1, epochs + 1)
-        ]
-        for seed, accuracy in enumerate(accuracies)
-    }
+    return {seed: history(epochs, 1 / a - 1, gap=0) for seed, a in enumerate(accuracies)}
 
 
 RESULTS = {
