@@ -103,36 +103,40 @@ def test_no_better_than_one_digit_for_all_has_learned_nothing(labels, nothing, s
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("accuracies", "options", "words"),
     [
-        ({"lr": 10.0}, "first try another learning rate (it was --lr 10), then look at the data"),
-        ({"steps": 299}, "299 steps are few; try more --epochs or a smaller --batch-size"),
-        ({"val_size": 1000}, "validation accuracy 5.00 %"),
-    ],
-)
-def test_the_advice_fits_the_run(options, words):
-    assert words in report.nothing_learned([finished(0.05, MNIST_LABELS, **options)])
-
-
-def test_of_several_seeds_those_that_failed_are_counted():
-    runs = [finished(a, MNIST_LABELS, seed=k) for k, a in enumerate((0.08, 0.98, 0.1))]
-    words = "warning: a_runs3: 2 of 3 seeds have learned nothing: test accuracy 10.00 % at most"
-    assert words in report.nothing_learned(runs)
-
-
-@pytest.mark.parametrize(
-    ("name", "stem", "heading", "end"),
-    [
-        ("mnist", "_evaluated", "MNIST", ""),
-        ("fashion", "_evaluated_on_fashion", "fashion, not MNIST", ""),
+        ([0.05], {"lr": 10.0}, "first try another learning rate (it was --lr 10), then look at"),
+        ([0.05], {"steps": 299}, "299 steps are few; try more --epochs or a smaller --batch-size"),
         (
-            "generated",
-            "_evaluated_on_generated",
-            "generated digits, not MNIST",
-            " on GENERATED digits, not MNIST",
+            [0.05],
+            {"val_size": 1000},
+            "a: the network has learned nothing: validation accuracy 5.00 %",
+        ),
+        (
+            [0.08, 0.9, 0.1],
+            {},
+            "a_runs3: 2 of 3 seeds have learned nothing: test accuracy 10.00 % at most",
         ),
     ],
 )
+def test_the_warning_fits_the_runs(accuracies, options, words):
+    runs = [finished(a, MNIST_LABELS, seed=k, **options) for k, a in enumerate(accuracies)]
+    assert words in report.nothing_learned(runs)
+
+
+DATA = [  # its name, of the pictures, in their titles, at the end of the line
+    ("mnist", "", "MNIST", ""),
+    ("fashion", "_on_fashion", "fashion, not MNIST", ""),
+    (
+        "generated",
+        "_on_generated",
+        "generated digits, not MNIST",
+        " on GENERATED digits, not MNIST",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "stem", "heading", "end"), DATA)
 def test_an_evaluation_prints_an_interval_and_names_its_data(
     name, stem, heading, end, test_set, monkeypatch, capsys
 ):
@@ -148,10 +152,8 @@ def test_an_evaluation_prints_an_interval_and_names_its_data(
         "best.pt: test accuracy 100.00 % (95 % interval 92.87 to 100.00 %, 50 images), "
         f"loss 0.1234{end}"
     )
-    assert [Path(p).name for p in pictures] == [
-        f"best{stem}_confusion.png",
-        f"best{stem}_mistakes.png",
-    ]
+    names = [f"best_evaluated{stem}_{kind}.png" for kind in ("confusion", "mistakes")]
+    assert [Path(picture).name for picture in pictures] == names
     assert titles == [f"LeNet-5 on {heading}"] * 2
 
 
