@@ -152,13 +152,13 @@ def draw(runs: list[Run]) -> list[Path]:
     from figures import run  # here, because matplotlib takes 0.3 s to import
 
     config, _, logits, test_set, method, _ = runs[0]
-    heading = title(config, in_words(method), len(runs))
+    of_all, of_first = (title(config, in_words(method), seeds) for seeds in (len(runs), 1))
     images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), logits.cpu()
-    note = f"of seed {config.seed}, one of {len(runs)} seeds" if len(runs) > 1 else ""
+    note = f"the first of {len(runs)} seeds" if len(runs) > 1 else ""
     figures = {
-        "curves": run.curves(heading, [run.history for run in runs], evaluated(config)),
-        "confusion": run.confusion(heading, logits, labels, note=note),
-        "mistakes": run.mistakes(heading, images, logits, labels, note=note),
+        "curves": run.curves(of_all, [run.history for run in runs], evaluated(config)),
+        "confusion": run.confusion(of_first, logits, labels, note=note),
+        "mistakes": run.mistakes(of_first, images, logits, labels, note=note),
     }
     return save(figures, stem(runs))
 
