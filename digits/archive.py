@@ -6,7 +6,6 @@ its name, `{number}_{label}.png`, or is its folder's name, `{label}/{name}.png`.
 """
 
 import io
-import os
 import re
 import struct
 import tarfile
@@ -23,9 +22,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+PICTURES = (".png", ".jpg", ".jpeg")
 PNG = b"\x89PNG\r\n\x1a\n"
-PICTURES = (".png", ".jpg", ".jpeg")  # endings
 NEARLY = 16  # how far the channels of a grey JPEG may lie apart
+NAME = re.compile(  # a folder that is a label; a number, perhaps with a label, or any name
+    r"((.*/)?(?P<folder>[0-9])/|.*/)?((?P<number>[0-9]{1,9})(_(?P<label>[0-9]))?|[^/]*)"
+    r"\.(png|jpe?g)",
+    re.I | re.S,
+)
+SPLIT = re.compile(r"(.*/)?(train|test)(ing)?/.*", re.I | re.S)
 LITTER = re.compile(
     r"(.*/)?(\.[^/]*|__macosx/.*|thumbs\.db|desktop\.ini|(readme|license)[^/]*)", re.I | re.S
 )
@@ -34,16 +39,16 @@ Picture = tuple[int, int, str, bytes]  # its number, -1 if it has none; label, n
 progress = partial(tqdm, delay=2, leave=False, disable=None)  # a bar for what takes over 2 s
 
 
-def read_tarball(path: str | Path, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+def read_tarball(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (uint8, N x 28 x 28) and labels (int64, N) of an archive or a folder; DataError."""
     try:
-        return decode(load(Path(path)), split)
+        return decode(load(Path(path)))
     except Exception as error:  # the libraries raise almost anything
         raise unusable(path, error) from error
 
 
 def load(path: Path) -> Files:
-    """All bytes of a file, or of the files in a folder; DataError, OSError."""
+    """All bytes of an archive, or of the files in a folder; DataError, OSError."""
     return load_folder(path) if path.is_dir() else path.read_bytes()
 
 
@@ -99,9 +104,15 @@ def decode(files: Files, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
     pictures: list[Picture] = []
     keys, offenders = set(), []
     for name, content in progress(_members(files), unit=" files"):
+        if LITTER.fullmatch(name):
+            continue
         try:
-            if LITTER.fullmatch(name) or (split and _split(name) != split):
-                continue
+            if split:
+                folder = SPLIT.fullmatch(name)
+                if not folder:
+                    raise DataError("neither in a folder training/ nor in a folder testing/")
+                if folder[2].lower() != split:
+                    continue
             key, number, label = _meaning(name)
             if key in keys:
                 raise DataError(f"a second picture with the number or the name {key!r}")
@@ -121,25 +132,14 @@ def decode(files: Files, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
     return torch.frombuffer(pixels, dtype=torch.uint8).view(-1, 28, 28), labels
 
 
-def _split(name: str) -> str:
-    splits = re.findall(r"(?<![^/])(train|test)(?:ing)?/", name.lower())
-    if not splits:
-        raise DataError("neither in a folder training/ nor in a folder testing/")
-    return splits[-1]
-
-
 def _meaning(name: str) -> tuple[int | str, int, int]:
     """The number or name that no other picture may have, the number or -1, and the label."""
-    *folders, base = (part for part in name.split("/") if part not in ("", "."))
-    folder, (stem, ending) = folders[-1] if folders else "", os.path.splitext(base)
-    if ending.lower() in PICTURES:
-        named, in_label = re.fullmatch("([0-9]{1,9})_([0-9]+)", stem), re.fullmatch("[0-9]", folder)
-        if named and len(named[2]) == 1 and (not in_label or folder == named[2]):
-            return int(named[1]), int(named[1]), int(named[2])
-        if in_label and not named:
-            number = int(stem) if re.fullmatch("[0-9]{1,9}", stem) else -1
-            return "/".join([*folders, base]), number, int(folder)
-    raise DataError("not a picture named {number}_{label}.png or {label}/{name}.png, labels 0 to 9")
+    match = NAME.fullmatch(name)
+    labels = {match["folder"], match["label"]} - {None} if match else set()
+    if match is None or len(labels) != 1:
+        raise DataError("not a picture named {number}_{0 to 9}.png or {0 to 9}/{name}.png")
+    number = int(match["number"] or -1)
+    return number if match["label"] else name, number, int(labels.pop())
 
 
 def _pixels(content: bytes) -> bytes:
@@ -171,34 +171,26 @@ def _pixels(content: bytes) -> bytes:
 
 def _mixed(pictures: list[Picture]) -> list[Picture]:
     """The pictures with their labels mixed evenly, each label's in the order of their names."""
-
-    def natural(picture: Picture) -> tuple:  # 9.png comes before 10.png
-        pieces = re.split("([0-9]+)", picture[2])
-        return [int(piece) if n % 2 else piece for n, piece in enumerate(pieces)], picture[2]
-
-    groups: dict[int, list[Picture]] = {}
-    for picture in sorted(pictures, key=natural):
-        groups.setdefault(picture[1], []).append(picture)
-    places = [
-        ((n + 0.5) / len(group), label, picture)
-        for label, group in groups.items()
-        for n, picture in enumerate(group)
-    ]
-    return [picture for *_, picture in sorted(places)]
+    groups: dict[int, list[Picture]] = {label: [] for label in range(10)}
+    for picture in sorted(pictures, key=lambda picture: picture[2]):
+        groups[picture[1]].append(picture)
+    places = []
+    for group in groups.values():
+        # 9.png comes before 10.png
+        group.sort(key=lambda picture: re.sub("[0-9]+", lambda n: n[0].zfill(20), picture[2]))
+        places += [((n + 0.5) / len(group), picture) for n, picture in enumerate(group)]
+    return [picture for _, picture in sorted(places, key=lambda place: place[0])]
 
 
 def write_tarball(
     path: str | Path, images: torch.Tensor, labels: torch.Tensor, folder: str
 ) -> None:
-    """Write images (uint8, N x 28 x 28) and labels (N) as `{folder}/{number}_{label}.png`.
-
-    Errors: OSError; DataError or ValueError, if they could not be read back as they are.
-    """
+    """Write images (uint8, N x 28 x 28) and labels (N) as `{folder}/{number}_{label}.png`."""
     write_whole(path, pack(images, labels, folder))
 
 
 def pack(images: torch.Tensor, labels: torch.Tensor, folder: str) -> bytes:
-    """The bytes of such a tarball, which were read back."""
+    """The bytes of such a tarball; DataError, ValueError if they would not read back the same."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -210,7 +202,6 @@ def pack(images: torch.Tensor, labels: torch.Tensor, folder: str) -> bytes:
             member.size = png.tell()
             png.seek(0)
             tar.addfile(member, png)
-    content = buffer.getvalue()
-    if not all(map(torch.equal, decode(content), (images, labels))):
-        raise DataError(f"{folder}: a tarball of these images would not read back as they are")
-    return content
+    if not all(map(torch.equal, decode(buffer.getvalue()), (images, labels))):
+        raise DataError(f"{folder}: a tarball of these images would not read back the same")
+    return buffer.getvalue()

@@ -1,5 +1,6 @@
 """Keeps decoded images beside their source, so that later starts need not decode them again."""
 
+import contextlib
 import hashlib
 import io
 import mmap
@@ -28,14 +29,11 @@ def read_cached(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     try:
         key = f"{CACHE_VERSION} {_sha256(path)}" + f" {split}" * both
         if cache.is_file():
-            try:
+            with contextlib.suppress(Exception):  # a foreign or damaged file can raise anything
                 arrays = idx.read_arrays(cache)
                 if str(arrays["key"]) == key:
                     return idx.tensors(arrays["images"], arrays["labels"])
-                why = "belongs to other data"
-            except Exception as error:
-                why = f"damaged ({type(error).__name__})"
-            print(f"note: {cache}: {why}; reading {path.name} again", file=sys.stderr)
+            print(f"note: {cache}: stale or damaged; it is made anew", file=sys.stderr)
         if path.is_dir() or path.stat().st_size > LARGE:
             print(f"{path}: reading the images, once", file=sys.stderr, flush=True)
         if path.suffix.lower() == ".npz":

@@ -14,22 +14,13 @@ from digits.archive import pack
 from digits.places import READ, entries, find
 from files import DataError, write_whole
 
+import torch
 from filelock import FileLock
 
-DEFAULT = Path("data")  # the only folder that need not be there for generated digits
 SPLITS = tuple(idx.NAMES)
+DEFAULT = Path("data")  # the only folder that need not be there for generated digits
 TIMEOUT = 10  # seconds that a server may send nothing
 NOTICE = "THESE DIGITS ARE GENERATED, NOT MNIST. Results from them are NOT MNIST results.\n"
-CONVERT = {  # what makes mnist.npz of files that are not read, as a command for the shell
-    ".pt": "import numpy, torch; (a, b), (c, d) = (torch.load('{folder}/' + n) for n in "
-    "('training.pt', 'test.pt')); "
-    "numpy.savez('{root}/mnist.npz', x_train=a, y_train=b, x_test=c, y_test=d)",
-    ".parquet": "import glob, io, numpy, pandas; from PIL import Image; d = {{s: "
-    "pandas.read_parquet(glob.glob('{folder}/' + s + '*')[0]) for s in ('train', 'test')}}; "
-    "numpy.savez('{root}/mnist.npz', **{{'x_' + s: [numpy.asarray(Image.open(io.BytesIO("
-    "i['bytes']))) for i in t.image] for s, t in d.items()}}, **{{'y_' + s: t.label for s, t in "
-    "d.items()}})",
-}
 
 
 class Unavailable(DataError):
@@ -76,26 +67,21 @@ def filled(folder: Path, splits: Sequence[str] = SPLITS) -> bool:
 
 
 def refuse_what_is_not_read(root: Path) -> None:
-    """Raise DataError unless a folder is empty."""
+    """Raise DataError unless a folder is empty, or is not there."""
     if root.exists() and not root.is_dir():
         raise DataError(f"{root}: a file, not a folder; --data-dir takes the folder it is in")
     for split, other in (SPLITS, SPLITS[::-1]):
         for path in find(root, split):
             raise DataError(
-                f"{root / other}.tar: missing, but there is {path}; put it there, or move that "
-                "away to use MNIST in place of both (--val-size needs no test set)"
+                f"{root / other}.tar: missing, but there is {path}; put it there (--val-size "
+                "needs no test set), or move that away to use MNIST in place of both"
             )
-    if files := list(entries(root)):
-        first = next((path for path in files if path.suffix in CONVERT), files[0])
-        cure = "move it away to use MNIST"
-        if command := CONVERT.get(first.suffix):
-            names = {"folder": first.parent.as_posix(), "root": root.as_posix()}
-            cure = f'this makes mnist.npz of it: python -c "{command.format(**names)}"'
-        raise DataError(f"{first}: not used, because of its name or kind; {READ}; {cure}")
+    for path in entries(root):
+        raise DataError(f"{path}: not used, because of its name or kind; {READ}")
 
 
 def download(root: Path) -> None:
-    """Write MNIST's train.tar and test.tar, by torchvision; Unavailable, OSError."""
+    """Write MNIST's train.tar and test.tar, from torchvision's mirrors; Unavailable, OSError."""
     print(f"{root}: downloading MNIST, 12 MB", file=sys.stderr, flush=True)
     try:
         from torchvision.datasets import MNIST  # here, because it takes over a second
@@ -118,21 +104,20 @@ def download(root: Path) -> None:
     raise Unavailable(f"MNIST cannot be downloaded ({'; '.join(failures)})")
 
 
-def fetch(mnist: type) -> dict:
-    """What torchvision's class downloads: images and labels of each split, which are MNIST's."""
+def fetch(mnist: type) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Images and labels of each split, from torchvision's class, if their digests are MNIST's."""
     timeout, sets = socket.getdefaulttimeout(), {}
-    quiet = io.StringIO() if not sys.stderr.isatty() else sys.stderr  # its bar would fill a log
+    quiet = sys.stderr if sys.stderr.isatty() else io.StringIO()  # its bars would fill a log
     socket.setdefaulttimeout(TIMEOUT)
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(quiet):
             for split in SPLITS:
                 dataset = mnist(folder, train=split == "train", download=True)
                 sets[split] = dataset.data, dataset.targets
+                if idx.digests(*sets[split]) != idx.published_digests(split):
+                    raise DataError("the digests are not MNIST's")
     finally:
         socket.setdefaulttimeout(timeout)
-    for split, data in sets.items():
-        if idx.digests(*data) != idx.published_digests(split):
-            raise DataError("the digests are not MNIST's")
     return sets
 
 

@@ -70,18 +70,19 @@ def parse_idx(content: bytes, rank: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
-def read_idx(images: Path, labels: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of two IDX files, packed or not."""
-    arrays = []
-    for path, rank in ((images, 3), (labels, 1)):
-        try:
-            arrays.append(parse_idx(unpacked(path.read_bytes()), rank))
-        except Exception as error:
-            raise unusable(path, error) from error
+def read_idx(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels: `path` is the file of images; both may be packed."""
+    # A file may lie in a folder of its own name.
+    labels = Path(re.sub("images([-.])idx3", r"labels\1idx1", str(path), flags=re.I))
+    plain = labels.with_name(labels.name.removesuffix(".gz"))
+    labels = plain if plain.exists() else plain.with_name(plain.name + ".gz")
+    arrays, file = [], path
     try:
+        for file, rank in ((path, 3), (labels, 1)):
+            arrays.append(parse_idx(unpacked(file.read_bytes()), rank))
         return tensors(*arrays)
-    except DataError as error:
-        raise unusable(images, error) from error
+    except Exception as error:  # the libraries raise almost anything
+        raise unusable(file, error) from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -101,10 +102,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def read_npz(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels of an npz file such as Keras' mnist.npz; `split` is "train" or "test"."""
-    arrays, names = read_arrays(path), (f"x_{split}", f"y_{split}")
-    if missing := [name for name in names if name not in arrays]:
-        raise DataError(f"no array {missing[0]}; wanted are x_train, y_train, x_test and y_test")
-    return tensors(*(arrays[name] for name in names))
+    arrays = read_arrays(path)
+    return tensors(arrays[f"x_{split}"], arrays[f"y_{split}"])
 
 
 def read_csv(content: bytes) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,8 @@ FORMS = (  # of names in lower case, the preferred ones first; a folder's name e
 )
 READ = (
     "what is read are train and test as .tar, .tar.gz, .zip or folders of pictures, mnist_png, "
-    "MNIST's four IDX files, mnist.npz, mnist_train.csv and mnist_test.csv (see data/README.md)"
+    "MNIST's four IDX files, mnist.npz, mnist_train.csv and mnist_test.csv; data/README.md has "
+    "lines of Python that convert others; move what is none of these away to use MNIST"
 )
 
 
@@ -29,10 +30,8 @@ def load(root: Path, split: str) -> tuple[Path, torch.Tensor, torch.Tensor]:
     """The file, images (uint8, N x 28 x 28) and labels (int64, N) of a split; DataError."""
     results = []
     for path in find(root, split):
-        if not (path.is_dir() or path.is_file()):  # a pipe would block
-            raise DataError(f"{path}: neither a file nor a folder; move it away")
-        is_idx = "images" in path.name.lower()
-        data = idx.read_idx(path, _labels(root, path)) if is_idx else read_cached(path, split)
+        is_idx = "ubyte" in path.name.lower()
+        data = idx.read_idx(path) if is_idx else read_cached(path, split)
         results.append((path, *data))
         if not all(map(torch.equal, data, results[0][1:])):
             raise DataError(f"{results[0][0]} and {path}: hold different data; move one away")
@@ -63,15 +62,6 @@ def place(path: Path) -> Path:
     own = path.name.removesuffix(".gz")
     inner = path.parent.name in ("raw", own, own.replace(".", "-"), own.partition(".")[0])
     return path.parent.parent if inner else path.parent
-
-
-def _labels(root: Path, images: Path) -> Path:
-    """The file of labels, in the same place as a file of images."""
-    name = re.sub("images[-.]idx3", "labels[-.]idx1", images.name.removesuffix(".gz"), flags=re.I)
-    for path in entries(root):
-        if re.fullmatch(rf"{name}(\.gz)?", path.name, re.I) and place(path) == place(images):
-            return path
-    raise DataError(f"{images}: the file of labels beside it is missing; put it there")
 
 
 def entries(folder: Path, depth: int = DEPTH) -> Iterator[Path]:

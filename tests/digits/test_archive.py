@@ -46,10 +46,10 @@ def read(tmp_path):
     """Read these bytes; a refusal must be one harmless line that names the file."""
     path = tmp_path / "train.tar"
 
-    def read(content, **options):
+    def read(content):
         path.write_bytes(content)
         try:
-            return read_tarball(path, **options)
+            return read_tarball(path)
         except DataError as error:
             assert str(error).startswith(f"{path}: ") and str(error).isprintable()
             raise
@@ -256,24 +256,24 @@ def test_labels_and_order_by_names(read, names, expected):
 @pytest.mark.parametrize(
     "names",
     "1_10.png a/25/1.png 07/1.png five/1.png 5/1.bmp 5/1_6.png ٣_7.png 1_٣.png 1234567890_1.png "
-    "1_.png x.png notes.txt 1_1.png,b/1_2.png a/5/1.png,./a//5/1.png a\n\x1b[2J.png".split(" "),
+    "1_.png x.png notes.txt 1_1.png,b/1_2.png a/5/1.png,a/5/1.png a\n\x1b[2J.png".split(" "),
 )
 def test_other_names_are_refused_with_words_that_say_what_is_wanted(read, names):
     files = b"".join(member(name, png()) for name in names.split(",")) + END
-    with pytest.raises(DataError, match="named {number}_{label}.png|a second picture") as error:
+    with pytest.raises(DataError, match="not a picture named|a second picture") as error:
         read(files)
     assert "(files that cannot be used: 1)" in str(error.value)
 
 
-def test_of_an_archive_with_both_splits_one_is_read(read):
+def test_of_an_archive_with_both_splits_one_is_read():
     names = ["m/training/5/0.png", "m/testing/7/0.png", "m/Training/4/1.png"]
     content = tarred({name: png() for name in names})
-    assert read(content, split="train")[1].tolist() == [5, 4]
-    assert read(content, split="test")[1].tolist() == [7]
+    assert archive.decode(content, "train")[1].tolist() == [5, 4]
+    assert archive.decode(content, "test")[1].tolist() == [7]
     with pytest.raises(DataError, match="neither in a folder training/ nor"):
-        read(tarred({"m/5/0.png": png()}), split="train")
+        archive.decode(tarred({"m/5/0.png": png()}), "train")
     with pytest.raises(DataError, match="it holds no pictures of the test split"):
-        read(tarred({names[0]: png()}), split="test")
+        archive.decode(tarred({names[0]: png()}), "test")
 
 
 # Pictures

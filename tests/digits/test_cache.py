@@ -117,7 +117,7 @@ def test_a_file_with_both_splits_has_a_cache_for_each(tmp_path, capsys):
     assert sorted(tmp_path.iterdir()) == [path, *caches]
     caches[1].replace(caches[0])  # the cache of the other split is not taken for this one's
     assert read_cached(path, "test")[1].tolist() == [7]
-    assert "belongs to other data" in capsys.readouterr().err
+    assert "stale or damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", [".tar", ""])

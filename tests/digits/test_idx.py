@@ -31,14 +31,14 @@ def read(tmp_path):
     """Read a form's bytes: of "idx" those of the images, or of the labels as the second."""
 
     def read(form, content, labels=None):
-        path = tmp_path / "images"
+        path = tmp_path / "images-idx3"
         path.write_bytes(content)
         if form == "csv":
             return idx.read_csv(content)
         if form == "npz":
             return idx.read_npz(path, "train")
-        (tmp_path / "labels").write_bytes(idx_file(LABELS) if labels is None else labels)
-        return idx.read_idx(path, tmp_path / "labels")
+        (tmp_path / "labels-idx1").write_bytes(idx_file(LABELS) if labels is None else labels)
+        return idx.read_idx(path)
 
     return read
 
@@ -78,8 +78,8 @@ BAD = {
     "idx, too long": ("idx", GOOD["idx"] + b"x", "damaged"),
     "idx, other sizes": ("idx", idx_file(np.zeros((12, 8, 8))), "not N x 28 x 28"),
     "idx, fewer": ("idx", idx_file(IMAGES[1:]), "not N x 28 x 28"),
-    "npz, other names": ("npz", npz_file(images=IMAGES), "no array x_train; wanted are x_train"),
-    "npz, no labels": ("npz", npz_file(x_train=IMAGES), "no array y_train"),
+    "npz, other names": ("npz", npz_file(images=IMAGES), "x_train"),
+    "npz, no labels": ("npz", npz_file(x_train=IMAGES), "y_train"),
     "npz, 0 to 1": ("npz", keras(IMAGES / 255), "pixels are not whole numbers from 0 to 255"),
     "npz, nan": ("npz", keras(IMAGES * np.nan), "pixels are not whole numbers"),
     "npz, 256": ("npz", keras(IMAGES.astype(int) + 256), "pixels are not whole numbers"),
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named(read, form, content, why):
 
 def test_labels_of_an_idx_pair_are_checked_too(read):
     for labels in (idx_file(LABELS + 1), idx_file(LABELS)[:-1], idx_file(LABELS[1:]), b""):
-        with pytest.raises(DataError, match="(images|labels): "):
+        with pytest.raises(DataError, match="(images-idx3|labels-idx1): "):
             read("idx", GOOD["idx"], labels)
 
 
