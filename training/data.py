@@ -10,7 +10,7 @@ from dataset import MNIST
 from digits import download, places
 from files import ConfigError, DataError
 from handwriting import mix
-from training import distributed
+from training import distributed, forms
 from training.config import Config, named
 from training.program import tell
 
@@ -30,6 +30,7 @@ def load(
         raise DataError(f"{root}: other data than on rank 0; give every machine the same")
     for dataset in sets:
         announce(dataset, say)
+    forms.warn(sets[0])
     if len(sets) == 2 and (common := count_common(*sets)):
         tell(f"warning: {sets[1].path}: {common:,} of the training images are also in it")
     return [dataset.to(options.device) for dataset in sets]
