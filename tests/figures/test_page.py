@@ -9,11 +9,7 @@ from training import checkpoint
 import matplotlib
 import numpy as np
 import pytest
-from test_run import boxes
-
-pytestmark = pytest.mark.filterwarnings(
-    "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
-)
+from test_run import boxes, pytestmark  # noqa: F401
 
 ROOT = Path(page.__file__).parents[1]
 GREEN, ORANGE, RED = (matplotlib.colors.to_rgba(f"tab:{n}") for n in ("green", "orange", "red"))
@@ -57,11 +53,6 @@ def test_a_digit_has_its_picture_input_and_probabilities_under_their_heads(other
     assert middles["the network sees"] == pytest.approx((left + right) / 2)
     centers = [bar.get_x() + bar.get_width() / 2 for bar in bars]
     assert middles["probabilities"] == pytest.approx(np.mean(centers))
-
-
-def test_a_picture_without_a_digit_is_drawn_alone():
-    (axes,) = page.predictions([BLANK]).axes
-    assert len(axes.images) == 1 and not axes.patches and BLANK.text in texts(axes)
 
 
 def test_a_box_lies_on_its_shape_in_the_color_of_how_sure_the_answer_is():

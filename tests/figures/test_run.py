@@ -58,26 +58,21 @@ def answers(wrong_by=()):
 # ---- curves
 
 
-@pytest.mark.parametrize("epochs", [1, 5, 12, 60, 1000])
-@pytest.mark.parametrize("evaluated", ["test", "validation"])
+@pytest.mark.parametrize(("epochs", "evaluated"), [(1, "test"), (5, "validation"), (60, "test")])
 def test_training_stands_in_the_middle_of_its_epoch_and_the_test_at_its_end(epochs, evaluated):
     rows = history(epochs)
     figure = run.curves(TITLE, [rows], evaluated)
-    for axes, metric, scale, words in zip(
-        figure.axes, ("loss", "accuracy"), (1, 100), ("{:.4f}", "{:.2f} %"), strict=True
-    ):
-        for line, part, shift in zip(axes.lines, ("train", "test"), (0.5, 0), strict=True):
+    for axes, metric, scale in zip(figure.axes, ("loss", "accuracy"), (1, 100), strict=True):
+        words = []
+        for line, part, end in zip(axes.lines, ("train", "test"), (0.5, 1), strict=True):
             values = [scale * row[f"{part}_{metric}"] for row in rows]
-            expected = np.column_stack([np.arange(1, epochs + 1) - shift, values])
+            expected = np.column_stack([np.arange(epochs) + end, values])
             np.testing.assert_allclose(line.get_xydata(), expected)
-        last = [words.format(scale * rows[-1][f"{part}_{metric}"]) for part in ("train", "test")]
+            words.append(f"{values[-1]:.2f} %" if metric == "accuracy" else f"{values[-1]:.4f}")
         legend = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert legend == [f"training: {last[0]}", f"{evaluated}: {last[1]}"]
-        low, high = axes.get_xlim()
+        assert legend == [f"training: {words[0]}", f"{evaluated}: {words[1]}"]
         ticks = axes.get_xticks()
-        assert low == 0 and epochs < high < 1.1 * epochs
-        assert sum((low <= ticks) & (ticks <= high)) >= 3
-        assert epochs == 1 or (ticks == ticks.round()).all()
+        assert len(ticks) >= 3 and (epochs == 1 or (ticks == ticks.round()).all())
     assert "seeds" not in figure.get_supxlabel() and "thin line" not in figure.get_supxlabel()
 
 
@@ -95,13 +90,17 @@ def test_seeds_have_their_mean_and_range_and_a_thin_line(epochs):
     assert "means of 3 seeds, and their range" in figure.get_supxlabel()
 
 
-def test_a_seed_that_was_stopped_early_counts_only_where_it_has_epochs():
+def test_a_seed_that_was_stopped_early_and_epochs_without_points_leave_gaps():
     runs = [history(5), history(5, 0.5, points=2.3)[:2]]
     figure = run.curves(TITLE, runs)
     losses = figure.axes[0].lines[0].get_ydata()
     assert losses[0] == pytest.approx((runs[0][0]["train_loss"] + runs[1][0]["train_loss"]) / 2)
     assert losses[4] == runs[0][4]["train_loss"]
     assert len(figure.axes[0].lines) == 2 and "that reached it" in figure.get_supxlabel()
+    resumed = history(5)[:2] + history(5, points=2.3)[2:]
+    drawn = run.curves(TITLE, [resumed]).axes[0].lines[2].get_xdata()
+    assert np.isnan(drawn).tolist() == [True] * 2 + [False] * 150
+    assert (drawn[2], drawn[-1]) == pytest.approx((2.02, 5))
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 60])
@@ -130,13 +129,6 @@ def test_a_huge_loss_does_not_hide_the_others(points):
     loss, accuracy = run.curves(TITLE, [rows]).axes
     assert loss.get_yscale() == "log" and loss.get_ylim()[1] > max(1e5, points)
     assert accuracy.get_yscale() == "linear"
-
-
-def test_epochs_without_points_are_a_gap():
-    rows = history(5)[:2] + history(5, points=2.3)[2:]
-    drawn = run.curves(TITLE, [rows]).axes[0].lines[2].get_xydata()
-    assert np.isnan(drawn[:2]).all() and not np.isnan(drawn[2:]).any()
-    assert drawn[2, 0] == pytest.approx(2.02) and drawn[-1, 0] == 5
 
 
 # ---- confusion, mistakes, sheet
@@ -169,6 +161,7 @@ def test_the_most_confident_mistakes_come_first_with_label_and_answer():
     assert [canvas[20, 36 * column + 10] for column in range(3)] == [17, 29, 3]
     small_print = ["the 3 most confident of 3 mistakes in 40 images", TITLE[1], "one of 5"]
     assert figure.get_supxlabel().splitlines() == small_print
+    assert "no mistakes in 40 images" in run.mistakes(TITLE, *answers()).get_supxlabel()
 
 
 def test_the_text_fits_above_its_image():
@@ -176,18 +169,11 @@ def test_the_text_fits_above_its_image():
     figure = run.mistakes(TITLE, *answers(wrong))
     axes = figure.axes[0]
     assert len(axes.texts) == 32
-    for index, box in enumerate(boxes(figure, axes.texts)):
+    for index, (left, bottom, right, top) in enumerate(boxes(figure, axes.texts)):
         row, column = divmod(index, 8)
-        left, top = axes.transData.transform((36 * column + 4, 42 * row))
-        right, bottom = axes.transData.transform((36 * column + 32, 42 * row + 12))
-        slack = 2  # pixels
-        assert left - slack <= box[0] and box[2] <= right + slack
-        assert bottom <= box[1] and box[3] <= top + slack
-
-
-def test_without_mistakes_the_picture_says_so():
-    figure = run.mistakes(TITLE, *answers())
-    assert not figure.axes[0].texts and "no mistakes in 40 images" in figure.get_supxlabel()
+        x0, y1 = axes.transData.transform((36 * column + 4, 42 * row)) + (-2, 2)
+        x1, y0 = axes.transData.transform((36 * column + 32, 42 * row + 12)) + (2, 0)
+        assert x0 <= left and right <= x1 and y0 <= bottom and top <= y1
 
 
 def test_a_sheet_has_a_row_for_each_label():
@@ -212,13 +198,6 @@ def test_a_picture_is_written_whole_or_is_an_os_error(tmp_path):
         assert picture.size == (1320, 576)
     with pytest.raises(OSError):
         style.save(figure, tmp_path / "plots" / "run.png" / "run.png")
-
-
-def test_a_long_heading_stays_in_the_picture():
-    long = "LeNet-5 on generated digits (not MNIST) from another folder, tested on MNIST"
-    figure = run.confusion((long, ""), *answers()[1:])
-    (box,) = boxes(figure, [text for text in figure.texts if text.get_text().startswith("LeNet")])
-    assert box[0] >= 0 and box[2] <= figure.get_size_inches()[0] * figure.dpi
 
 
 CHILD = """

@@ -5,11 +5,7 @@ from figures import study, style
 import numpy as np
 import pytest
 import torch
-from test_run import boxes, history
-
-pytestmark = pytest.mark.filterwarnings(
-    "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
-)
+from test_run import boxes, history, pytestmark  # noqa: F401
 
 PUBLISHED = {"lenet5": (0.0301, 99.06, 0.0363, 98.78), "best": None}
 
@@ -27,9 +23,7 @@ RESULTS = {
 COUNTED = ["lenet5, 3 seeds", "mlp, 2 seeds", "best, 2 seeds"]
 UNUSUAL = {
     "all": RESULTS,
-    "one experiment": {"lenet5": RESULTS["lenet5"]},
     "one seed": {"lenet5": runs(0.988)},
-    "an experiment without published result": {"best": runs(0.996)},
     "equal seeds": {"best": runs(0.996, 0.996)},
     "a spread wider than the mean": {"best": runs(0.9999, 0.9, 0.9999)},
     "no image wrong": {"lenet5": runs(1.0)},
@@ -83,25 +77,22 @@ def test_a_comparison_has_one_colour_for_each_experiment_in_both_panels():
     assert len(study.comparison(RESULTS).axes[0].lines) == 3
 
 
-def test_seeds_have_a_range_and_one_seed_has_none():
-    figure = study.comparison({"one": runs(0.98), "three": runs(0.95, 0.96, 0.98)})
+def test_seeds_have_a_range_and_runs_of_one_epoch_stand_beside_each_other():
+    figure = study.comparison({"single": runs(0.98), "three": runs(0.95, 0.96, 0.98)})
     (band,) = figure.axes[1].collections
     assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(98)
     assert "range" in figure.get_supxlabel()
-    assert study.comparison({"one": runs(0.98)}).get_supxlabel() == ""
+    assert study.comparison({"single": runs(0.98)}).get_supxlabel() == ""
+    lines = study.comparison(UNUSUAL["one epoch"]).axes[0].lines
+    assert len({line.get_xdata()[0] for line in lines}) == 2
 
 
-def test_runs_of_one_epoch_stand_beside_each_other_or_are_a_dot_beside_longer_ones():
-    ends = study.comparison(UNUSUAL["one epoch"]).axes[0].lines
-    assert len({line.get_xdata()[0] for line in ends}) == 2
-    lines = study.comparison({"fast": runs(0.98, epochs=1), "best": RESULTS["best"]}).axes[0].lines
-    assert [line.get_marker() for line in lines] == ["o", "None"]
-
-
-@pytest.mark.parametrize("evaluated", ["test", "validation"])
-def test_a_comparison_names_the_images_that_were_tested(evaluated):
-    figure = study.comparison(RESULTS, evaluated, ["of different images"])
-    assert figure.legends[0].get_title().get_text() == f"{evaluated.capitalize()} loss and accuracy"
+def test_a_comparison_names_the_images_and_a_run_that_diverged_does_not_hide_the_others():
+    results = {"good": runs(0.98), "bad": runs(0.1)}
+    results["bad"][0][1]["test_loss"] = 1e6
+    figure = study.comparison(results, "validation", ["of different images"])
+    assert figure.axes[0].get_yscale() == "log"
+    assert figure.legends[0].get_title().get_text() == "Validation loss and accuracy"
     assert "of different images" in figure.get_supxlabel()
 
 
@@ -116,12 +107,6 @@ def test_experiments_with_long_and_odd_names_are_in_the_legend(count, tmp_path):
     width, height = figure.get_size_inches() * figure.dpi
     assert left >= 0 and right <= width and top <= height
     assert all(panel[3] <= bottom and panel[3] - panel[1] > 0.2 * height for panel in panels)
-
-
-def test_a_run_that_diverged_does_not_hide_the_others():
-    results = {"good": runs(0.98), "bad": runs(0.1)}
-    results["bad"][0][1]["test_loss"] = 1e6
-    assert study.comparison(results).axes[0].get_yscale() == "log"
 
 
 def test_the_map_has_a_panel_for_each_length_with_means_and_deviations_in_its_cells():
@@ -150,18 +135,14 @@ def test_labels_of_times_and_errors_stand_beside_their_places_and_hide_no_bar():
     }
     figure = study.pareto(points)
     (axes,) = figure.axes
-    labels = {text.get_text().strip(): text for text in axes.texts}
-    assert {name: text.get_position() for name, text in labels.items()} == {
-        name: (seconds, pytest.approx(np.mean(errors)))
-        for name, (seconds, errors) in points.items()
-    }
-    drawn = boxes(figure, labels.values())
-    for seconds, errors in points.values():
-        x, low = axes.transData.transform((seconds, min(errors)))
-        _, high = axes.transData.transform((seconds, max(errors)))
-        for left, bottom, right, top in drawn:
-            at_bar = left + 1 < x < right - 1 and low < top and bottom < high
-            assert not at_bar
+    labels = boxes(figure, axes.texts)
+    for text, (name, (seconds, errors)) in zip(axes.texts, points.items(), strict=True):
+        assert text.get_text().strip() == name
+        assert text.get_position() == pytest.approx((seconds, np.mean(errors)))
+        ends = [(seconds, error) for error in (min(errors), max(errors))]
+        (x, low), (_, high) = axes.transData.transform(ends)
+        for left, bottom, right, top in labels:
+            assert x < left + 1 or right - 1 < x or top < low or high < bottom
 
 
 def test_the_hardest_images_are_those_that_every_network_reads_wrong():
