@@ -51,13 +51,13 @@ def predictions(rows: Sequence[Prediction], columns: int = 0) -> Figure:
     y = -(0.35 + 0.15 * bool(omitted)) / unit
     for first in range(0, len(shown), columns):
         y -= 0.5 / unit  # for the texts
-        heights = [1.0]
+        heights = []
         for column, row in enumerate(shown[first : first + columns]):
             height, width = row.picture.shape[:2]
             space = WIDTH if pages[first + column] else 1
             scale = space / max(height, width)
             _prediction(axes, (WIDTH + 0.2) * column, y, scale, row, unit)
-            heights.append(scale * height)
+            heights.append(scale * height if row.seen is None else 1)
         y -= max(heights)
     right, bottom = (WIDTH + 0.2) * columns - 0.1, y - 0.1
     figure.set_size_inches(unit * (right + 0.1), unit * (0.1 - bottom))
@@ -87,11 +87,11 @@ def _prediction(axes: Axes, x: float, y: float, scale: float, row: Prediction, u
         axes.imshow(row.seen, cmap="gray", vmin=0, vmax=255, extent=(x + 1.1, x + 2.1, y - 1, y))
         for middle, caption in ((1.6, "the network sees"), (2.7, "probabilities")):
             axes.text(x + middle, y + 0.03, caption, size=6.5, color="0.45", ha="center")
-        best = row.probabilities.argmax()
-        for digit, probability in enumerate(row.probabilities):
-            middle, weight = x + 2.25 + 0.1 * digit, "bold" if digit == best else "normal"
-            color = "tab:blue" if digit == best else "tab:gray"
-            axes.bar(middle, 0.85 * probability, 0.07, y - 0.88, color=color)
+        middles, best = x + 2.25 + 0.1 * np.arange(10), np.arange(10) == row.probabilities.argmax()
+        colors = np.where(best, "tab:blue", "tab:gray")
+        axes.bar(middles, 0.85 * row.probabilities, 0.07, y - 0.88, color=colors)
+        for digit, middle in enumerate(middles):
+            weight = "bold" if best[digit] else "normal"
             axes.text(middle, y - 1, str(digit), size=6.5, ha="center", weight=weight)
 
 
