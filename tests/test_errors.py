@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import main
+from files import write_whole
 from model import MODELS, LeNet5
 from training import report
 
@@ -22,18 +23,13 @@ def data(tmp_path_factory):
 
 
 def broken_data(patch):
-    Path("data").mkdir()
     for split in ("train", "test"):
-        Path(f"data/{split}.tar").write_bytes(b"no tarball")
+        write_whole(f"data/{split}.tar", b"no tarball")
 
 
 def no_test_set(patch):
     write_data(Path("data"), 20, 1)
     Path("data/test.tar").unlink()
-
-
-def text_file(patch):
-    Path("notes.txt").write_text("epoch,lr\n")
 
 
 def finished_run(patch):
@@ -44,10 +40,6 @@ def finished_run(patch):
 def run_in_use(patch):
     Path("runs").mkdir()
     patch.setattr(main, "lock", filelock.FileLock("runs/.a.lock").acquire(), raising=False)
-
-
-def runs_is_a_file(patch):
-    Path("runs").touch()
 
 
 def environment(**values):
@@ -103,12 +95,22 @@ ERRORS = [  # arguments, words that the line holds, exit status, setting
     (TRAIN, "train.tar: ", 1, broken_data),
     (TRAIN, "test.tar: ", 1, no_test_set),
     ("--evaluate x.pt", "x.pt: not there; use another checkpoint", 1),
-    ("--evaluate notes.txt", "notes.txt: damaged or not a checkpoint", 1, text_file),
+    (
+        "--evaluate notes.txt",
+        "notes.txt: damaged or not a checkpoint",
+        1,
+        lambda _: write_whole("notes.txt", b"a,b"),
+    ),
     ("--compare nothing a", "nothing", 1),
     (f"{TRAIN} --resume", "a: no such run to resume; leave --resume out to start it", 1),
     (f"{TRAIN} --resume --lr 0.02", "another experiment (lr was 0.01, is 0.02)", 1, finished_run),
     (TRAIN, "a: another process is using it; wait until it has ended", 1, run_in_use),
-    (TRAIN, "runs: File exists; free some space or make it writable", 1, runs_is_a_file),
+    (
+        TRAIN,
+        "runs: File exists; free some space or make it writable",
+        1,
+        lambda _: write_whole("runs", b""),
+    ),
     (f"{TRAIN} --lr 1000000", "a: diverged in epoch 1 (learning rate 1e+06", 1),
     (f"{TRAIN} --weight-decay 1000000", "try a smaller --weight-decay", 1),
     (
