@@ -48,23 +48,20 @@ def read_tarball(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def load(path: Path) -> Files:
-    """All bytes of an archive, or of the files in a folder; DataError, OSError."""
-    return load_folder(path) if path.is_dir() else path.read_bytes()
-
-
-def load_folder(folder: Path) -> list[tuple[str, bytes]]:
-    """Name and content of each file in a folder and in the folders in it."""
+    """All bytes of an archive, or name and content of each file in a folder; DataError, OSError."""
+    if not path.is_dir():
+        return path.read_bytes()
     files = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if file.is_symlink() or not (file.is_file() or file.is_dir()):
             raise DataError(f"not a regular file (links are not followed): {name!r}")
-        if path.is_file() and not LITTER.fullmatch(name):
-            files.append((name, path.read_bytes()))
+        if file.is_file() and not LITTER.fullmatch(name):
+            files.append((name, file.read_bytes()))
     return files
 
 
-def _members(files: Files) -> Iterator[tuple[str, bytes]]:
+def members(files: Files) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file in a tar archive, packed or not, a zip archive or a folder."""
     if isinstance(files, list):
         yield from files
@@ -103,7 +100,7 @@ def decode(files: Files, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
     """
     pictures: list[Picture] = []
     keys, offenders = set(), []
-    for name, content in progress(_members(files), unit=" files"):
+    for name, content in progress(members(files), unit=" files"):
         if LITTER.fullmatch(name):
             continue
         try:

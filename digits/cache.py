@@ -56,10 +56,11 @@ def read_cached(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _sha256(path: Path) -> str:
-    if path.is_file():
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as all:
-            return hashlib.sha256(all).hexdigest()
     digest = hashlib.sha256()
-    for name, content in archive.load_folder(path):
-        digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
+    if path.is_dir():
+        for name, content in archive.members(archive.load(path)):
+            digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
+    else:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as all:
+            digest.update(all)
     return digest.hexdigest()

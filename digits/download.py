@@ -14,17 +14,12 @@ from digits.archive import pack
 from digits.places import READ, entries, find
 from files import DataError, write_whole
 
-import torch
 from filelock import FileLock
 
 SPLITS = tuple(idx.NAMES)
 DEFAULT = Path("data")  # the only folder that need not be there for generated digits
 TIMEOUT = 10  # seconds that a server may send nothing
 NOTICE = "THESE DIGITS ARE GENERATED, NOT MNIST. Results from them are NOT MNIST results.\n"
-
-
-class Unavailable(DataError):
-    """MNIST cannot be had. Only then does `auto` draw digits instead."""
 
 
 def ensure(root: str | Path, data: str = "auto", splits: Sequence[str] = SPLITS) -> Path:
@@ -37,7 +32,6 @@ def ensure(root: str | Path, data: str = "auto", splits: Sequence[str] = SPLITS)
     folder = root / "generated" if data == "generated" else root
     if filled(folder, splits):
         return folder
-    may_draw = data == "generated" or (data == "auto" and (root.is_dir() or root == DEFAULT))
     name = hashlib.sha256(f"{Path.home()} {root.resolve()}".encode()).hexdigest()
     with FileLock(Path(tempfile.gettempdir(), f"mnist-{name}.lock")):
         if filled(folder, splits):  # by the process that had the lock
@@ -47,12 +41,10 @@ def ensure(root: str | Path, data: str = "auto", splits: Sequence[str] = SPLITS)
             try:
                 download(root)
                 return root
-            except Unavailable as error:
-                cure = f"put train.tar and test.tar into {root.absolute()}, or try again later"
-                if not may_draw:
-                    raise DataError(f"{error}; {cure}, or use --data generated") from error
-                told = f"{NOTICE}  What failed: {error}.\n  To get MNIST: {cure}."
-                print(told, file=sys.stderr, flush=True)
+            except DataError as error:
+                if data == "mnist" or not (root.is_dir() or root == DEFAULT):
+                    raise
+                print(f"{NOTICE}  What failed: {error}", file=sys.stderr, flush=True)
         folder = root / "generated"
         if not filled(folder):
             print(f"{folder}: drawing digits, which takes a minute", file=sys.stderr, flush=True)
@@ -81,44 +73,40 @@ def refuse_what_is_not_read(root: Path) -> None:
 
 
 def download(root: Path) -> None:
-    """Write MNIST's train.tar and test.tar, from torchvision's mirrors; Unavailable, OSError."""
+    """Write MNIST's train.tar and test.tar, from torchvision's mirrors; DataError, OSError."""
     print(f"{root}: downloading MNIST, 12 MB", file=sys.stderr, flush=True)
+    failures, timeout = [], socket.getdefaulttimeout()
+    quiet = sys.stderr if sys.stderr.isatty() else io.StringIO()  # its bars would fill a log
     try:
         from torchvision.datasets import MNIST  # here, because it takes over a second
     except Exception as error:  # one that was built for another torch can raise anything
-        raise Unavailable(
+        raise DataError(
             f"torchvision, which downloads MNIST, cannot be imported ({printable(error)}); try "
             "pip install --force-reinstall torch torchvision (both, so that they match)"
         ) from error
-    failures = []
     for mirror in MNIST.mirrors:
+        socket.setdefaulttimeout(TIMEOUT)
         try:
-            sets = fetch(type("MNIST", (MNIST,), {"mirrors": [mirror]}))
+            with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(quiet):
+                one_mirror = type("MNIST", (MNIST,), {"mirrors": [mirror]})
+                tarballs = {}
+                for split in SPLITS:
+                    dataset = one_mirror(folder, train=split == "train", download=True)
+                    if idx.digests(dataset.data, dataset.targets) != idx.published_digests(split):
+                        raise DataError("the digests are not MNIST's")
+                    tarballs[split] = pack(dataset.data, dataset.targets, split)
         except Exception as error:  # urllib, http, ssl and socket raise a dozen unrelated kinds
             failures.append(f"{mirror}: {printable(error)}")
             continue
-        tarballs = {split: pack(*data, split) for split, data in sets.items()}
+        finally:
+            socket.setdefaulttimeout(timeout)
         for split, content in tarballs.items():  # one soon after the other
             write_whole(root / f"{split}.tar", content)
         return
-    raise Unavailable(f"MNIST cannot be downloaded ({'; '.join(failures)})")
-
-
-def fetch(mnist: type) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Images and labels of each split, from torchvision's class, if their digests are MNIST's."""
-    timeout, sets = socket.getdefaulttimeout(), {}
-    quiet = sys.stderr if sys.stderr.isatty() else io.StringIO()  # its bars would fill a log
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(quiet):
-            for split in SPLITS:
-                dataset = mnist(folder, train=split == "train", download=True)
-                sets[split] = dataset.data, dataset.targets
-                if idx.digests(*sets[split]) != idx.published_digests(split):
-                    raise DataError("the digests are not MNIST's")
-    finally:
-        socket.setdefaulttimeout(timeout)
-    return sets
+    raise DataError(
+        f"MNIST cannot be downloaded ({'; '.join(failures)}); put train.tar and test.tar into "
+        f"{root.absolute()}, try again later, or use --data generated"
+    )
 
 
 def printable(error: Exception) -> str:

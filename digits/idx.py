@@ -56,12 +56,8 @@ def unpacked(content: bytes) -> bytes:
 
 
 def parse_idx(content: bytes, rank: int) -> np.ndarray:
-    """The values (uint8, `rank` dimensions) in the bytes of an IDX file; DataError.
-
-    The file holds 0, 0, 8 (unsigned bytes) and the rank; each dimension in 4 bytes, big-endian;
-    then the values.
-    """
-    start = 4 + 4 * rank
+    """The values (uint8, `rank` dimensions) in the bytes of an IDX file; DataError."""
+    start = 4 + 4 * rank  # 0, 0, 8 (unsigned bytes), the rank; each dimension in 4 bytes
     if content[:4] != bytes([0, 0, 8, rank]) or len(content) < start:
         raise DataError(f"not an IDX file of {rank} dimensions: it begins with {content[:15]!r}")
     shape = struct.unpack_from(f">{rank}I", content, 4)

@@ -171,7 +171,7 @@ def assert_is_mnist(folder):
 @pytest.mark.parametrize("behaviour", FAILING)
 def test_mirrors_that_fail_end_in_one_line_and_leave_nothing(behaviour, mirrors, tmp_path, capfd):
     mirrors(behaviour, behaviour)
-    with pytest.raises(DataError, match=r"^MNIST cannot be downloaded \(http.*; put ") as error:
+    with pytest.raises(DataError, match=r"^MNIST cannot be downloaded \(http.*; put train") as error:
         download.ensure(tmp_path, "mnist")
     assert str(error.value).isprintable()  # so on one line too
     assert str(error.value).count("http://127.0.0.1") >= 2
@@ -279,7 +279,7 @@ def test_what_ends_a_download_leaves_whole_files(mirrors, tmp_path, monkeypatch,
 
 def test_an_interrupt_ends_a_download_and_leaves_nothing(mirrors, tmp_path, monkeypatch):
     mirrors("good")
-    monkeypatch.setattr(download, "fetch", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(download, "pack", raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         download.ensure(tmp_path)
     assert listing(tmp_path) == []
