@@ -14,14 +14,14 @@ from PIL import Image
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 28, 28), dtype=np.uint8) * (RNG.random((12, 28, 28)) < 0.1)
 LABELS = np.array([5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 9])
+DATA = torch.from_numpy(IMAGES), torch.from_numpy(LABELS)
 LAYOUTS = {"labels in names": "train/{:05d}_{}.png", "labels as folders": "train/{1}/{0:05d}.png"}
 
 
 def png(image=IMAGES[0], kind="PNG", **options):
     buffer = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
-        buffer, kind, **options
-    )
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -117,9 +117,8 @@ def damaged(content, bits=(), cuts=()):
 
 def assert_intact(data):
     """These are the twelve images and labels, as a dataset holds them."""
-    images, labels = data
-    assert images.dtype == torch.uint8 and np.array_equal(images.numpy(), IMAGES)
-    assert labels.dtype == torch.int64 and labels.tolist() == LABELS.tolist()
+    assert [tensor.dtype for tensor in data] == [torch.uint8, torch.int64]
+    assert all(map(torch.equal, data, DATA))
 
 
 def raising(error):

@@ -1,14 +1,11 @@
 """Every way of packing gives the images that were put in, or DataError; attempts are counted."""
 
-import errno
 import gzip
 import os
 import random
 import struct
-import subprocess
 import tarfile
 import zipfile
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -21,8 +18,8 @@ import pytest
 import torch
 from archives import (
     CONTAINERS,
+    DATA,
     IMAGES,
-    LABELS,
     LAYOUTS,
     assert_intact,
     damaged,
@@ -30,7 +27,6 @@ from archives import (
     member,
     png,
     put,
-    raising,
     tarred,
     zipped,
 )
@@ -96,17 +92,11 @@ def test_no_damage_differs_in_silence(outcome, ending):
 
 
 def test_no_damage_to_a_file_in_a_folder_differs_in_silence(tmp_path):
-    folder, choice, tried = put(tmp_path / "train", "", NUMBERED), random.Random(1), 0
-    for name, content in NUMBERED.items():
-        bits = choice.sample(range(8 * len(content)), 20)
-        for copy in damaged(content, bits, [choice.randrange(len(content))]):
-            (folder / name).write_bytes(copy)
-            with pytest.raises(DataError, match=name):
-                read_tarball(folder)
-            tried += 1
-        (folder / name).write_bytes(content)
-    assert tried == 12 * 21
-    assert_intact(read_tarball(folder))
+    folder, (name, content) = put(tmp_path / "train", "", NUMBERED), next(iter(NUMBERED.items()))
+    for copy in damaged(content, range(0, 8 * len(content), 7), range(0, len(content), 9)):
+        (folder / name).write_bytes(copy)
+        with pytest.raises(DataError, match=name):
+            read_tarball(folder)
 
 
 def test_damage_to_several_bytes_of_a_zip_directory_never_differs_in_silence(outcome):
@@ -131,49 +121,43 @@ def test_a_file_that_the_directory_of_a_zip_has_lost_is_missed(read):
 
 @pytest.mark.parametrize(
     "content",
-    {
-        "empty": b"",
-        "zeros": bytes(10240),
-        "HTML": b"<!DOCTYPE html><html><body>404</body></html>",
-        "no pictures": member("train", kind=tarfile.DIRTYPE) + END,
-        "garbage after the end": TAR + b"x",
-        "garbage after zeros": TAR + bytes(1 << 20) + b"x",
-        "two archives": TAR + TAR,
-        "half of the end": TAR[:-512],
-        "a part of gzip": gzip.compress(TAR[:2048]),
-        "garbage after gzip": gzip.compress(TAR) + b"x",
-        "a link": member("9_9.png", kind=tarfile.SYMTYPE, linkname="00000_5.png") + TAR,
-        "sparse": member("9_9.png", png(), tarfile.GNUTYPE_SPARSE, tarfile.GNU_FORMAT) + TAR,
-    }.items(),
-    ids=lambda item: item[0],
+    [
+        b"",
+        bytes(10240),
+        b"<!DOCTYPE html><html><body>404</body></html>",
+        member("train", kind=tarfile.DIRTYPE) + END,
+        TAR + b"x",
+        TAR + bytes(1 << 20) + b"x",
+        TAR + TAR,
+        TAR[:-512],
+        gzip.compress(TAR[:2048]),
+        gzip.compress(TAR) + b"x",
+        member("9_9.png", kind=tarfile.SYMTYPE, linkname="00000_5.png") + TAR,
+        member("9_9.png", png(), tarfile.GNUTYPE_SPARSE, tarfile.GNU_FORMAT) + TAR,
+    ],
 )
-def test_other_content_is_refused(read, content):
-    with pytest.raises(DataError):
-        read(content[1])
+def test_other_content_is_refused(outcome, content):
+    assert outcome(content) == "refused"
+
+
+LONG = [("long" * 40 + f"/ä/{name[6:]}", png) for name, png in NUMBERED.items()]
 
 
 @pytest.mark.parametrize(
     "content",
-    {
-        "zeros to a record's end": TAR + bytes(19 * 512),
-        "gzip in two parts": gzip.compress(TAR[:5000]) + gzip.compress(TAR[5000:]),
-        "packed twice": gzip.compress(gzip.compress(TAR)),
-        "folders": member("a", kind=tarfile.DIRTYPE) + tarred(files_named("./a/b c/{}_{}.png")),
-        "names in pax records": b"".join(
-            member("long" * 40 + f"/ä/{name[6:]}", content, layout=tarfile.PAX_FORMAT)
-            for name, content in NUMBERED.items()
-        )
-        + END,
-        "litter": tarred(
-            dict.fromkeys(["a/._0_5.png", "__MACOSX/1_5.png", "README"], b"x") | NUMBERED
-        ),
-        "from Windows": zipped({name.replace("/", "\\"): png for name, png in NUMBERED.items()}),
-        "zip, not packed": zipped(NUMBERED, zipfile.ZIP_STORED),
-    }.items(),
-    ids=lambda item: item[0],
+    [
+        TAR + bytes(19 * 512),
+        gzip.compress(TAR[:5000]) + gzip.compress(TAR[5000:]),
+        gzip.compress(gzip.compress(TAR)),
+        member("a", kind=tarfile.DIRTYPE) + tarred(files_named("./a/b c/{}_{}.png")),
+        b"".join(member(*file, layout=tarfile.PAX_FORMAT) for file in LONG) + END,
+        tarred({"a/._0_5.png": b"x", "__MACOSX/1_5.png": b"x", "README": b"x"} | NUMBERED),
+        zipped({name.replace("/", "\\"): png for name, png in NUMBERED.items()}),
+        zipped(NUMBERED, zipfile.ZIP_STORED),
+    ],
 )
 def test_other_forms_of_the_same_images_are_read(outcome, content):
-    assert outcome(content[1]) == "same"
+    assert outcome(content) == "same"
 
 
 def test_agrees_with_an_independent_reader(tmp_path):
@@ -185,15 +169,6 @@ def test_agrees_with_an_independent_reader(tmp_path):
             assert int(Path(info.name).stem.split("_")[1]) == label
 
 
-def test_the_zip_program_makes_archives_that_are_read(tmp_path):
-    put(tmp_path / "train", "", NUMBERED)
-    try:
-        subprocess.run(["zip", "-qr", "train.zip", "train"], cwd=tmp_path, check=True)
-    except FileNotFoundError:
-        pytest.skip("there is no zip program")
-    assert_intact(read_tarball(tmp_path / "train.zip"))
-
-
 @pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz", ".zip"])
 def test_no_more_is_unpacked_than_the_limit(read, monkeypatch, ending):
     bomb = CONTAINERS[ending](NUMBERED | {".zeros": bytes(1 << 20)})
@@ -203,15 +178,6 @@ def test_no_more_is_unpacked_than_the_limit(read, monkeypatch, ending):
     with pytest.raises(DataError, match="more than 1 GiB"):
         read(bomb)
     assert idx.MAX_BYTES == 1 << 20
-
-
-def test_a_zip_member_that_says_less_than_it_holds_is_refused(read):
-    content = bytearray(zipped({"9_9.png": bytes(60_000_000)}))
-    at = content.index(b"PK\1\2")
-    struct.pack_into("<I", content, at + 16, zlib.crc32(bytes(1000)) ^ 1)
-    struct.pack_into("<I", content, at + 24, 1000)
-    with pytest.raises(DataError):
-        read(bytes(content))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
@@ -279,29 +245,26 @@ def test_of_an_archive_with_both_splits_one_is_read():
 # Pictures
 
 GREY = Image.fromarray(IMAGES[0])
-BLACK_AND_WHITE = Image.fromarray(np.where(IMAGES[0] > 0, 255, 0).astype(np.uint8))
-PALETTE = GREY.convert("P")
-SOFT = Image.fromarray(np.add.outer(np.arange(28), np.arange(28)).astype(np.uint8) * 4)
+SOFT = np.add.outer(np.arange(28), np.arange(28)).astype(np.uint8) * 4
+WIDE = Image.fromarray(IMAGES[0].astype(np.uint16) * 257)  # 16 bits
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "I;16"])
-def test_grey_pixels_are_read_in_every_mode(read, mode):
-    picture, expected = GREY.convert(mode if mode != "I;16" else "L"), GREY
-    if mode == "1":
-        picture, expected = BLACK_AND_WHITE.convert("1"), BLACK_AND_WHITE
-    elif mode == "I;16":
-        picture = Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)
-    images, _ = read(tarred({"1_1.png": png(picture)}))
-    assert np.array_equal(images[0], np.asarray(expected))
+@pytest.mark.parametrize(
+    "picture", [*map(GREY.convert, ("L", "RGB", "RGBA", "LA", "P")), WIDE], ids=lambda p: p.mode
+)
+def test_grey_pixels_are_read_in_every_mode(picture):
+    assert np.array_equal(archive.decode(tarred({"1_1.png": png(picture)}))[0][0], IMAGES[0])
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_jpegs_are_read(read, mode):
-    images, _ = read(tarred({"1/1.JPG": png(SOFT.convert(mode), "JPEG", quality=95)}))
-    assert np.abs(images[0].numpy().astype(int) - np.asarray(SOFT)).max() < 8
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_bits_and_jpegs_are_read(mode):
+    picture, kind = Image.fromarray(SOFT).convert(mode), "PNG" if mode == "1" else "JPEG"
+    images, _ = archive.decode(tarred({"1/1.JPG": png(picture, kind)}))
+    expected = np.asarray(picture.convert("L")).astype(int)
+    assert np.abs(images[0].numpy() - expected).max() < (1 if kind == "PNG" else 9)
 
 
-def test_pictures_of_other_sizes_are_counted_and_can_be_converted(read, tmp_path):
+def test_pictures_of_other_sizes_are_counted(read):
     files = {f"{n}_1.png": png(np.zeros((32, 28), np.uint8)) for n in (4, 5)}
     why = r"28 x 32 pixels instead of 28 x 28.*README.md.*'4_1.png' \(files .* used: 2\)"
     with pytest.raises(DataError, match=why):
@@ -310,17 +273,17 @@ def test_pictures_of_other_sizes_are_counted_and_can_be_converted(read, tmp_path
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    {
-        "colours": (png(Image.new("RGB", (28, 28), (9, 9, 10))), "with colours"),
-        "transparent": (png(Image.new("RGBA", (28, 28), (9, 9, 9, 254))), "transparent"),
-        "transparent grey": (png(GREY, transparency=0), "transparent"),
-        "CRC": (png()[:-5] + bytes(5), "CRC"),
-        "cut off": (png()[:-12], "damaged"),
-        "a large header": (png()[:16] + struct.pack(">II", 60_000, 60_000) + png()[24:], "CRC"),
-        "JPEG cut off": (png(SOFT, "JPEG")[:300], "damaged"),
-        "text": (b"not a picture", "damaged"),
-        "nothing": (b"", "damaged"),
-    }.values(),
+    [
+        (png(Image.new("RGB", (28, 28), (9, 9, 10))), "with colours"),
+        (png(Image.new("RGBA", (28, 28), (9, 9, 9, 254))), "transparent"),
+        (png(GREY, transparency=0), "transparent"),
+        (png()[:-5] + bytes(5), "CRC"),
+        (png()[:16] + struct.pack(">II", 60_000, 60_000) + png()[24:], "CRC"),
+        (png()[:-12], "damaged"),
+        (png(SOFT, "JPEG")[:300], "damaged"),
+        (b"not a picture", "damaged"),
+        (b"", "damaged"),
+    ],
 )
 def test_other_pictures_are_refused(read, content, why):
     with pytest.raises(DataError, match=why):
@@ -332,7 +295,7 @@ def test_other_pictures_are_refused(read, content, why):
 
 def test_written_tarballs_read_back(tmp_path):
     path = tmp_path / "new" / "train.tar"
-    write_tarball(path, torch.from_numpy(IMAGES), torch.from_numpy(LABELS), "train")
+    write_tarball(path, *DATA, "train")
     assert_intact(read_tarball(path))
     with tarfile.open(path) as oracle:
         assert oracle.getnames()[-1] == "train/00011_9.png"
@@ -342,15 +305,5 @@ def test_written_tarballs_read_back(tmp_path):
 @pytest.mark.parametrize("labels", [[10] * 12, [-1] * 12, [1] * 11])
 def test_labels_that_cannot_be_read_back_are_not_written(tmp_path, labels):
     with pytest.raises((DataError, ValueError)):
-        write_tarball(tmp_path / "train.tar", torch.from_numpy(IMAGES), torch.tensor(labels), "a")
+        write_tarball(tmp_path / "train.tar", DATA[0], torch.tensor(labels), "a")
     assert not os.listdir(tmp_path)
-
-
-@pytest.mark.parametrize("place", ["files.os.fsync", "files.os.replace"])
-def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, place):
-    path = tmp_path / "train.tar"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(place, raising(OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(OSError):
-        write_tarball(path, torch.from_numpy(IMAGES), torch.from_numpy(LABELS), "train")
-    assert os.listdir(tmp_path) == ["train.tar"] and path.read_bytes() == b"old"

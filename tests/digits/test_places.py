@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from archives import (
-    CONTAINERS,
+    DATA,
     IMAGES,
     LABELS,
     assert_intact,
@@ -21,7 +21,6 @@ from archives import (
     idx_files,
     keras,
     png,
-    put,
     tarred,
     zipped,
 )
@@ -36,8 +35,8 @@ def dotted(files):
     return {name.replace("-idx", ".idx"): content for name, content in files.items()}
 
 
-def packed(files, pack=gzip.compress):
-    return {f"{name}.gz": pack(content) for name, content in files.items()}
+def packed(files):
+    return {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
 
 
 def nested(files):
@@ -54,7 +53,7 @@ FORMS = {  # {name: content} of what people have
     "dots, as 7-Zip unpacks": dotted(IDX),
     "dots, packed": packed(dotted(IDX)),
     "packed": packed(IDX),
-    "packed twice": packed(IDX, lambda content: gzip.compress(gzip.compress(content))),
+    "packed twice": {f"{n}.gz": gzip.compress(gzip.compress(c)) for n, c in IDX.items()},
     "one of them packed": IDX | packed(IDX),
     "Kaggle's folders": nested(IDX),
     "Kaggle's folders and dots": nested(IDX) | dotted(IDX),
@@ -213,41 +212,38 @@ def code_in_the_readme(word):
     return textwrap.dedent("\n".join(lines))
 
 
-def test_the_readme_converts_pictures(tmp_path, monkeypatch):
+@pytest.fixture
+def run_readme(tmp_path, monkeypatch):
+    """Run lines of the README in the data folder, where nothing is read before."""
+
+    def run(word):
+        with pytest.raises(DataError, match="not used.*README.md has lines"):
+            download.ensure(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        exec(code_in_the_readme(word), {})
+        return places.load(tmp_path, "train")[1:]
+
+    return run
+
+
+def test_the_readme_converts_pictures(tmp_path, run_readme):
     picture = png(np.full((50, 40, 3), 200, np.uint8), "JPEG")
     lay(tmp_path, {"pictures/1/a.jpg": picture, "pictures/7/a.jpg": picture})
-    monkeypatch.chdir(tmp_path)
-    exec(code_in_the_readme("to\n`train/0`"), {})
-    images, labels = places.load(tmp_path, "train")[1:]
+    images, labels = run_readme("to\n`train/0`")
     assert labels.tolist() == [1, 7] and set(images.flatten().tolist()) == {200}
 
 
-def test_the_readme_converts_torchvisions_old_files(tmp_path, monkeypatch):
+def test_the_readme_converts_torchvisions_old_files(tmp_path, run_readme):
     (tmp_path / "processed").mkdir()
     for split in ("training", "test"):
-        data = torch.from_numpy(IMAGES), torch.from_numpy(LABELS)
-        torch.save(data, tmp_path / "processed" / f"{split}.pt")
-    with pytest.raises(DataError, match="test.pt: not used.*README.md has lines"):
-        download.ensure(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    exec(code_in_the_readme("processed/test.pt"), {})
-    assert_intact(places.load(tmp_path, "test")[1:])
+        torch.save(DATA, tmp_path / "processed" / f"{split}.pt")
+    assert_intact(run_readme("processed/test.pt"))
 
 
-def test_the_readme_converts_parquet_files(tmp_path, monkeypatch):
+def test_the_readme_converts_parquet_files(tmp_path, run_readme, monkeypatch):
     pandas = pytest.importorskip("pandas")
     rows = [{"bytes": png(image)} for image in IMAGES]
     tables = {f"{s}-00000-of-00001.parquet": {"image": rows, "label": LABELS} for s in SPLITS}
     lay(tmp_path, dict.fromkeys(tables, b"PAR1"))
-    with pytest.raises(DataError, match="parquet: not used.*README.md has lines"):
-        download.ensure(tmp_path)
     monkeypatch.setattr(pandas, "read_parquet", tables.get)  # pyarrow may not be installed
-    monkeypatch.chdir(tmp_path)
-    exec(code_in_the_readme("Parquet files"), {})
-    assert_intact(places.load(tmp_path, "test")[1:])
-
-
-def test_a_folder_of_pictures_is_an_archive_in_each_container(tmp_path):
-    for ending in CONTAINERS:
-        path = put(tmp_path / f"x{ending}" / "train", ending, FOLDERS)
-        assert places.find(path.parent, "train") == [path]
+    assert_intact(run_readme("Parquet files"))
