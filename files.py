@@ -58,10 +58,12 @@ def write_whole(path: str | Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         retry_while_held(lambda: os.replace(temporary, path))
         if os.name == "posix":  # the new name reaches the disk, too
-            folder = os.open(path.parent, os.O_RDONLY)
-            with contextlib.suppress(OSError):  # some network drives cannot flush a folder
-                os.fsync(folder)
-            os.close(folder)
+            with contextlib.suppress(OSError):  # some folders cannot be read, some not flushed
+                folder = os.open(path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
     except OSError as error:
         error.filename, error.filename2 = str(path), None
         raise
