@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
-
-import torch
-from tqdm import tqdm
 
 import main
 from digits.archive import write_tarball
+
+import torch
+from tqdm import tqdm
 
 ROOT = Path(main.__file__).parent
 
@@ -31,6 +32,29 @@ def write_data(folder, train=600, test=200):
     return folder
 
 
+def stopping(module, name, number, stop, put=setattr):
+    """Call `stop` before the number-th call of a module's function."""
+    real, calls = getattr(module, name), []
+
+    def stopped(*arguments, **named):
+        calls.append(name)
+        if len(calls) == number:
+            stop()
+        return real(*arguments, **named)
+
+    put(module, name, stopped)
+
+
+def interrupt():
+    """Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def kill():
+    """A power cut, as far as this process can tell."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def fork(work, output="output.txt"):
     """Run a function in a process of its own, its output in a file; gives the process's id.
 
@@ -41,13 +65,11 @@ def fork(work, output="output.txt"):
         return pid
     status = 99
     try:
-        with open(output, "w", encoding="utf-8") as file:
-            sys.stdout = sys.stderr = file
+        with open(output, "w", encoding="utf-8") as sys.stdout:
+            sys.stderr = sys.stdout
             try:
                 status = work()
             except BaseException:
-                import traceback
-
                 traceback.print_exc()
     finally:
         os._exit(status)

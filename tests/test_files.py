@@ -2,130 +2,83 @@
 
 import errno
 import os
-from pathlib import Path
-
-import pytest
+import time
 
 import files
 
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+import pytest
 
 
-def held(times, real):
-    """A function that a virus scanner, say, lets fail some times; Windows' error."""
+def failing(times, number, real=None):
+    """A function that fails so many times with an error of the system, and then works."""
     calls = []
 
     def function(*arguments, **named):
         calls.append(arguments)
         if len(calls) <= times:
-            raise PermissionError(errno.EACCES, "Access is denied", str(arguments[0]))
+            raise OSError(number, os.strerror(number), str(arguments[0]))
         return real(*arguments, **named)
 
     return function
 
 
-def test_a_file_that_is_held_for_a_moment_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "replace", held(len(files.PAUSES), os.replace))
-    files.write_whole(tmp_path / "metrics.csv", b"new")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
-
-
-def test_the_attempts_take_about_two_seconds():
-    assert sum(files.PAUSES) == pytest.approx(2)
-
-
-def test_a_file_that_stays_held_is_named_and_keeps_its_old_content(tmp_path, monkeypatch):
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """A file with content, in a folder of its own; a pause takes no time, but the clock goes on."""
+    clock = [0.0]
+    monkeypatch.setattr(files.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"old")
-    monkeypatch.setattr(os, "replace", held(999, os.replace))
-    with pytest.raises(PermissionError) as caught:
+    return path
+
+
+def test_a_file_that_another_program_holds_for_a_moment_is_written(path, monkeypatch):
+    monkeypatch.setattr(os, "replace", failing(15, errno.EACCES, os.replace))
+    files.write_whole(path, b"new")
+    assert [file.read_bytes() for file in path.parent.iterdir()] == [b"new"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_error_names_the_file_and_leaves_its_old_content(path, monkeypatch, step, number):
+    monkeypatch.setattr(os, step, failing(999, number))
+    with pytest.raises(OSError) as caught:
         files.write_whole(path, b"new")
-    assert caught.value.filename == str(path)
-    assert caught.value.strerror == "Access is denied, another program may have it open"
-    assert ".tmp" not in str(caught.value)
-    assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"old"]
+    error = caught.value
+    assert (error.errno, error.filename) == (number, str(path)) and ".tmp" not in str(error)
+    assert [file.read_bytes() for file in path.parent.iterdir()] == [b"old"]
 
 
-@pytest.mark.parametrize("place", ["fsync", "replace"])
-def test_the_clean_up_does_not_hide_the_first_error(tmp_path, monkeypatch, place):
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, place, full)
-    monkeypatch.setattr(files.Path, "unlink", held(999, None))
+def test_the_clean_up_does_not_hide_the_first_error(path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", failing(1, errno.ENOSPC))
+    monkeypatch.setattr(files.Path, "unlink", failing(999, errno.EACCES))
     with pytest.raises(OSError) as caught:
-        files.write_whole(tmp_path / "checkpoint.pt", b"new")
-    assert caught.value.errno == errno.ENOSPC
-    assert caught.value.filename == str(tmp_path / "checkpoint.pt")
-
-
-def test_an_error_of_the_folder_names_the_folder(tmp_path):
-    (tmp_path / "runs").write_bytes(b"a file")
-    with pytest.raises(OSError) as caught:
-        files.write_whole(tmp_path / "runs" / "config.json", b"new")
-    assert str(caught.value.filename) == str(tmp_path / "runs")
+        files.write_whole(path, b"new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="folders are flushed on POSIX alone")
 @pytest.mark.parametrize("step", ["open", "fsync"])
-@pytest.mark.parametrize(
-    ("number", "passed_over"),
-    [
-        (errno.EINVAL, True),
-        (errno.EACCES, True),
-        (errno.EIO, True),
-        (errno.ENOSPC, False),
-        (errno.EDQUOT, False),
-    ],
-)
-def test_a_folder_that_cannot_be_flushed_is_no_error_but_a_full_disk_is(
-    tmp_path, monkeypatch, step, number, passed_over
-):
+def test_a_folder_that_cannot_be_flushed_is_no_error(path, monkeypatch, step):
     real = getattr(os, step)
 
     def fails_for_folders(what, *rest):
         if os.path.isdir(what):  # a path, or the number of an open folder
-            raise OSError(number, os.strerror(number))
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return real(what, *rest)
 
     monkeypatch.setattr(os, step, fails_for_folders)
-    path = tmp_path / "checkpoint.pt"
-    if passed_over:
-        files.write_whole(path, b"new")
-    else:
-        with pytest.raises(OSError) as caught:
-            files.write_whole(path, b"new")
-        assert caught.value.filename == str(path)
+    files.write_whole(path, b"new")
     assert path.read_bytes() == b"new"
 
 
-def test_a_folder_that_takes_files_stays_empty(tmp_path):
-    files.check_writable(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_that_takes_no_files_is_named(tmp_path, monkeypatch):
-    with pytest.raises(OSError) as caught:
-        files.check_writable(tmp_path / "missing")
-    assert caught.value.filename == str(tmp_path / "missing")
-
-    attempts = []
-
-    def denied(*arguments, **named):
-        attempts.append(arguments)
-        raise PermissionError(errno.EACCES, "Access is denied", str(arguments[0]))
-
-    monkeypatch.setattr(Path, "write_bytes", denied)
-    with pytest.raises(PermissionError) as caught:
-        files.check_writable(tmp_path)
-    assert caught.value.filename == str(tmp_path)
-    assert len(attempts) == 1  # CPython's TemporaryFile tries for hours
-
-
-def test_a_trial_file_that_is_held_for_a_moment_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "unlink", held(2, os.unlink))
-    files.check_writable(tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_only_old_leftovers_of_the_same_file_are_removed(path):
+    names = ".metrics.csv.1.tmp", ".metrics.csv.2.tmp", ".steps.csv.1.tmp"
+    old, young, other = (path.with_name(name) for name in names)
+    for leftover in (old, young, other):
+        leftover.write_bytes(b"half")
+    for leftover in (old, other):
+        os.utime(leftover, (0, time.time() - 2 * files.HOUR))
+    files.write_whole(path, b"new")
+    assert sorted(path.parent.iterdir()) == sorted([path, young, other])

@@ -1,8 +1,7 @@
 """Runs Python programs that need not wait until PyTorch is imported.
 
-A helper process imports once what all programs of this project import. For each program it forks,
-and the fork does what Python does with its arguments. Nothing of this project is imported before.
-Where processes cannot be forked, Python is started as usual.
+A helper process imports once what all programs of this project import, and nothing of the project.
+For each program it forks, and the fork does what Python does with its arguments.
 """
 
 import atexit
@@ -20,7 +19,6 @@ import traceback
 from pathlib import Path
 
 IMPORTED = "torch", "numpy", "PIL.Image", "scipy.ndimage", "matplotlib.backends.backend_agg"
-UNWRITTEN = {"PYTHONDONTWRITEBYTECODE": "1"}
 SECONDS = 240  # a program that takes longer hangs, and is killed
 
 
@@ -29,33 +27,18 @@ def run(arguments, folder, path=()):
 
     Gives the finished process, its output as text.
     """
-    return run_together([(arguments, folder, {"PYTHONPATH": os.pathsep.join(map(str, path))})])[0]
-
-
-def run_together(programs):
-    """Run several programs at the same time: the arguments, folder and environment of each."""
-    programs = [
-        (list(map(str, arguments)), str(folder), {**os.environ, **UNWRITTEN, **changes})
-        for arguments, folder, changes in programs
-    ]
+    arguments, search = [str(word) for word in arguments], os.pathsep.join(map(str, path))
+    environment = os.environ | {"PYTHONPATH": search, "PYTHONDONTWRITEBYTECODE": "1"}
     if not hasattr(os, "fork"):
-        return [start_python(*program) for program in programs]
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [[f"{folder}/{k}.out", f"{folder}/{k}.err"] for k in range(len(programs))]
-        request = [[*program, *files] for program, files in zip(programs, outputs, strict=True)]
+        how = {"capture_output": True, "encoding": "utf-8", "timeout": SECONDS}
+        return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, **how)
+    with tempfile.TemporaryDirectory() as place:
+        outputs = [Path(place, stream) for stream in ("out", "err")]
+        request = [arguments, str(folder), environment, *map(str, outputs)]
         print(json.dumps(request), file=helper().stdin, flush=True)
-        statuses = json.loads(helper().stdout.readline())
-        told = [[Path(file).read_text(encoding="utf-8") for file in files] for files in outputs]
-    return [
-        subprocess.CompletedProcess(program[0], status, *texts)
-        for program, status, texts in zip(programs, statuses, told, strict=True)
-    ]
-
-
-def start_python(arguments, folder, environment):
-    """What a fork does, where there are none."""
-    how = {"capture_output": True, "encoding": "utf-8", "timeout": SECONDS}
-    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, **how)
+        status = int(helper().stdout.readline())
+        texts = [output.read_text(encoding="utf-8") for output in outputs]
+    return subprocess.CompletedProcess(arguments, status, *texts)
 
 
 @functools.cache
@@ -68,14 +51,14 @@ def helper():
 
 
 def serve():
-    """Do what is asked: a line has programs; the answer has their exit statuses."""
+    """Run the program of each line and answer with its exit status."""
     gc.disable()  # imports and forks take less time without it
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
     for line in sys.stdin:
-        started = [os.fork() or program(*one) for one in json.loads(line)]
-        print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started], flush=True)
+        pid = os.fork() or program(*json.loads(line))
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 def program(arguments, folder, environment, out, err):
@@ -87,20 +70,21 @@ def program(arguments, folder, environment, out, err):
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    first, *sys.argv = ["-c", "-c", *arguments[2:]] if arguments[0] == "-c" else ["", *arguments]
-    here = "" if first else os.path.dirname(os.path.abspath(arguments[0]))
-    sys.path[0:1] = [here, *environment.get("PYTHONPATH", here).split(os.pathsep)]
-    status = 0
+    code = arguments[1] if arguments[0] == "-c" else None
+    sys.argv = arguments if code is None else ["-c", *arguments[2:]]
+    here = os.path.dirname(os.path.abspath(arguments[0])) if code is None else ""
+    sys.path[0:1] = [here, *environment["PYTHONPATH"].split(os.pathsep)]
+    status = 1
     try:
-        if first:
-            exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
-        else:
+        if code is None:
             runpy.run_path(arguments[0], run_name="__main__")
+        else:
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
-        status = 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
