@@ -41,8 +41,11 @@ def begin(name: str) -> None:
 
 def end(status: int) -> None:
     """The last call of a script: ends the process, but not a notebook's kernel."""
-    if world_size() > 1:  # a thread of gloo may still run, and Python's own way to end could abort
+    try:
         sys.stdout.flush()
+    except OSError:  # said already, or nobody reads it any more; Python must not try it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if world_size() > 1:  # a thread of gloo may still run, and Python's own way to end could abort
         os._exit(status)
     if not in_notebook():
         sys.exit(status)
@@ -72,8 +75,7 @@ def guarded(main: Program) -> Program:
         except UserError as error:
             tell(f"error: {error}", every_rank=True)
             return error.status
-        except BrokenPipeError:  # nobody reads the output any more; Python must not flush it again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # nobody reads the output any more
             return 1
         except OSError as error:
             what = f"{error.filename or 'output'}: {error.strerror or error}"
