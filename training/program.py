@@ -35,7 +35,8 @@ def begin(name: str) -> None:
             "has it, or run python -m pip install -r requirements.txt"
         )
     if name == "__main__" and not in_notebook():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program begins: no traceback
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program begins: no traceback
         gc.disable()  # scanning what imports allocate for garbage takes half a second
 
 
