@@ -1,562 +1,250 @@
-"""Signals, errors and broken streams end in one line and a documented status.
+"""A script's first and last lines: errors, Ctrl-C and lost readers end in one line and a status."""
 
-Most tests start a small program that imports console alone, because torch takes a second.
-"""
-
-import argparse
 import ast
 import errno
 import gc
-import io
+import importlib
 import os
-import shutil
+import re
+import runpy
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
+
+import files
+from files import ConfigError, UserError
+from training import program
 
 import pytest
+from helpers import ROOT
 
-from files import UserError
-from training import edited
-from training import program as console
-
-ROOT = Path(console.__file__).parent.parent
-SCRIPTS = "main.py", "predict.py", "reproduce.py"
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and a shell")
-full_disk = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-
-HEAD = """
-import os, sys
-sys.path.insert(0, ROOT)
-from training import program as console
-console.before_imports(__name__)
-""".replace("ROOT", repr(str(ROOT)))
+SCRIPTS = "main", "predict", "reproduce", "export"
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, pipes and forks")
 
 
-def start(script, cwd, **environment):
-    """A script in a process of its own; its stdout and stderr can be read."""
-    command = [sys.executable, str(script)]
+def start(arguments, folder, path=(ROOT,)):
+    """Python in a process of its own, whose stdout and stderr can be read."""
+    changes = {"PYTHONUNBUFFERED": "", "PYTHONPATH": os.pathsep.join(map(str, path))}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP", "OMP"))}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=cwd, env=os.environ | environment, **streams)
-
-
-def small_program(folder, body):
-    """A script whose program, under guarded, has this body; gives its path."""
-    path = folder / "program.py"
-    indented = body.replace("\n", "\n    ")
-    path.write_text(f"{HEAD}\ndef program():\n    {indented}\n\nconsole.after_imports()\n")
-    with open(path, "a") as file:
-        file.write("console.end(console.guarded(program, advice='continue with --resume'))\n")
-    return path
-
-
-def fake_torch(folder, body):
-    """A folder for PYTHONPATH whose torch does something else than torch."""
-    (folder / "torch.py").write_text(body)
-    (folder / "numpy.py").write_text(body)  # predict.py imports it first
-    return {"PYTHONPATH": str(folder)}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=folder, env=environment | changes, **streams)
 
 
 # Before torch is imported
 
 
-@pytest.mark.parametrize(
-    "name", [*SCRIPTS, "files.py", "training/__init__.py", "training/program.py"]
-)
+@pytest.mark.parametrize("name", [*SCRIPTS, "files", "training/__init__", "training/program"])
 def test_an_old_python_can_read_what_refuses_it(name):
-    ast.parse((ROOT / name).read_text(encoding="utf-8"), feature_version=(3, 8))
+    text = (ROOT / f"{name}.py").read_text(encoding="utf-8")
+    ast.parse(text, feature_version=(3, 8))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_an_old_python_is_refused_in_one_line_before_torch_is_imported(name, tmp_path):
-    (tmp_path / "old.py").write_text(
-        f"import runpy, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "sys.version_info = (3, 9, 1, 'final', 0)\n"
-        f"runpy.run_path({str(ROOT / name)!r}, run_name='__main__')\n"
-    )
-    fake = fake_torch(tmp_path, "raise SystemExit('torch was imported')")
-    process = start(tmp_path / "old.py", cwd=tmp_path, **fake)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (1, "")
-    assert err == "error: Python 3.9 is too old; start this with Python 3.10 or newer\n"
+@pytest.mark.parametrize(
+    ("version", "line"),
+    [
+        ((3, 9, 1), "error: this Python is too old; start this with Python 3.10 or newer"),
+        (sys.version_info, f"error: PyTorch is not installed for {sys.executable}; "),
+    ],
+)
+def test_a_wrong_python_is_refused_in_one_line(name, version, line, monkeypatch):
+    for module in ("files", "training", "training.program"):  # they are imported again
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
+    assert ended.value.code.startswith(line) and "\n" not in ended.value.code
 
 
 @posix
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_ctrl_c_while_torch_is_imported_is_no_traceback(name, tmp_path):
-    body = "import time\nprint('importing', flush=True)\ntime.sleep(60)"
-    with start(ROOT / name, cwd=tmp_path, **fake_torch(tmp_path, body)) as process:
-        assert process.stdout.readline() == "importing\n"
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60) == ("", "")
+    for module in ("torch.py", "numpy.py"):
+        (tmp_path / module).write_text("import signal\nsignal.raise_signal(signal.SIGINT)")
+    process = start([ROOT / f"{name}.py"], tmp_path, path=[tmp_path])
+    assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == -signal.SIGINT
+
+
+IMPORT_EACH = """
+import importlib, os, sys
+import matplotlib.figure, numpy, scipy.ndimage
+for name in sys.argv[1:]:
+    pid = os.fork()
+    if not pid:
+        importlib.import_module(name)
+        os._exit(0)  # it does not import torch
+    print(name, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+AS_TORCH = "import os\nos._exit(15 if os.environ.get('GOMP_SPINCOUNT') == '1500' else 1)"
+
+
+@posix
+def test_threads_spin_shortly_whichever_module_is_imported_first(tmp_path):
+    (tmp_path / "torch.py").write_text(AS_TORCH)
+    paths = [path.relative_to(ROOT) for path in (*ROOT.glob("*.py"), *ROOT.glob("*/*.py"))]
+    others = "tests", "benchmarks", "hubconf.py"  # torch.hub has imported torch
+    paths = [path.with_suffix("") for path in paths if path.parts[0] not in others]
+    names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
+    process = start(["-c", IMPORT_EACH, *names], tmp_path, path=[tmp_path, ROOT])
+    out, err = process.communicate(timeout=120)
+    statuses = dict(line.split() for line in out.splitlines())
+    assert len(statuses) == len(names) and set(statuses.values()) == {"0", "15"}, out + err
+    assert {statuses[name] for name in ("main", "model", "dataset", "training.tally")} == {"15"}
 
 
 @pytest.mark.parametrize(
     ("own", "expected"),
-    [
-        ({}, "1500"),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
-    ],
+    [({}, "1500"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
 )
-@pytest.mark.parametrize("name", ["__main__", "main"])
-def test_threads_spin_shortly_unless_the_user_says_how(name, own, expected, monkeypatch):
-    for variable in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(variable, raising=False)
-    for variable, value in own.items():
-        monkeypatch.setenv(variable, value)
-    before = signal.getsignal(signal.SIGINT)
+def test_threads_spin_as_the_user_says(own, expected, monkeypatch):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP", "OMP"))} | own
+    monkeypatch.setattr(os, "environ", environment)
+    runpy.run_path(files.__file__)
+    assert environment.get("GOMP_SPINCOUNT") == expected
+
+
+def test_a_program_in_the_background_goes_on_where_ctrl_c_is_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's script starts `main.py &`
     try:
-        console.before_imports(name)
-        assert gc.isenabled() == (name != "__main__")
+        program.begin("__main__")
+        assert program.guarded(lambda argv: signal.raise_signal(signal.SIGINT) or 7)([]) == 7
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN and gc.isenabled()
     finally:
-        gc.enable()
         signal.signal(signal.SIGINT, before)
-    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
-@pytest.mark.parametrize("how", [["main.py"], ["-c", "import main"]])
-def test_the_threads_of_torch_read_it(how, tmp_path):
-    fake = fake_torch(tmp_path, "import os\nraise SystemExit(os.environ['GOMP_SPINCOUNT'])")
-    environment = os.environ | fake
-    environment.pop("GOMP_SPINCOUNT", None)
-    command = [sys.executable, *how]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.stderr == "1500\n"
-
-
-# Streams
-
-PRINTING = "for number in range(9999):\n    print('epoch', number, flush=True)\nreturn 0"
-HELP = "console.Parser('A program').parse_args(['--help'])"
-LOST = "error: output: the program that reads it has closed it (Broken pipe)"
-
-
-@posix
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize(
-    ("body", "line"),
-    [
-        (PRINTING, f"{LOST}; continue with --resume\n"),
-        (PRINTING.replace(", flush=True", ""), f"{LOST}; continue with --resume\n"),
-        ("print('the answer')\nreturn 0", f"{LOST}; continue with --resume\n"),
-        (HELP, f"{LOST}\n"),
-        ("print('a')\nraise console.UserError('x.png: no digit')", "error: x.png: no digit\n"),
-    ],
-    ids=["flushed", "buffered", "short", "help", "error"],
-)
-def test_a_lost_reader_is_one_line_and_status_1(body, line, unbuffered, tmp_path):
-    if unbuffered and "no digit" in body:
-        line = f"{LOST}; continue with --resume\n"
-    process = start(small_program(tmp_path, body), cwd=tmp_path, PYTHONUNBUFFERED=unbuffered)
-    process.stdout.close()
-    with process:
-        assert process.stderr.read() == line
-    assert process.returncode == 1
-
-
-def shell(redirection, script, cwd):
-    """A script started by the shell, with streams as they are given to it."""
-    command = ["sh", "-c", f'"$@" {redirection}', "sh", sys.executable, str(script)]
-    environment = os.environ | {"PYTHONUNBUFFERED": ""}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60
-    )
-
-
-@posix
-@pytest.mark.parametrize(
-    ("redirection", "status", "out", "err"),
-    [
-        (">&-", 1, "", "error: output: stdout is closed; send it to a file or to /dev/null\n"),
-        (">&- 2>&-", 1, "", ""),
-        ("2>&-", 0, "trained\n", ""),
-        ("<&- 2>&-", 0, "trained\n", ""),
-        ("2>/dev/full", 0, "trained\n", ""),
-        (
-            ">/dev/full",
-            1,
-            "",
-            "error: output: No space left on device; free some space, then continue with "
-            "--resume\n",
-        ),
-        (">/dev/full 2>&1", 1, "", ""),
-    ],
-)
-def test_closed_and_full_streams(redirection, status, out, err, tmp_path):
-    if "full" in redirection and not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
-    body = "console.tell('warning: x')\nopen('ran', 'w').close()\nprint('trained')\nreturn 0"
-    done = shell(redirection, small_program(tmp_path, body), tmp_path)
-    warning = "" if "2>" in redirection or ">&-" in redirection else "warning: x\n"
-    assert (done.returncode, done.stdout, done.stderr) == (status, out, warning + err)
-    assert (tmp_path / "ran").exists() == (">&-" not in redirection.split())  # not in silence
-
-
-@posix
-def test_what_libraries_print_to_a_closed_stream_gets_into_no_file(tmp_path):
-    body = "with open('checkpoint', 'w'):\n    os.write(2, b'a warning')\nreturn 0"
-    assert shell("2>&-", small_program(tmp_path, body), tmp_path).returncode == 0
-    assert (tmp_path / "checkpoint").read_text() == ""
-
-
-class Bare:
-    """A stream as in IDLE and other programs: without reconfigure, isatty and fileno."""
-
-    def __init__(self):
-        self.text = ""
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
-
-
-def test_streams_that_can_only_be_written_to(monkeypatch):
-    out, err = Bare(), Bare()
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", err)
-    assert not console.shows_progress_bars()
-
-    def program():
-        print("größe")
-        raise UserError("data: missing; download it")
-
-    assert console.guarded(program) == 1
-    assert (out.text, err.text) == ("größe\n", "error: data: missing; download it\n")
-    assert (sys.stdout, sys.stderr) == (out, err)
-
-
-def test_a_stream_takes_every_character_and_is_put_back(monkeypatch):
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
-    monkeypatch.setattr(sys, "stdout", stream)
-    assert console.guarded(lambda: print("größe") or 0) == 0
-    assert stream.buffer.getvalue() == b"gr??e\n" and stream.errors == "strict"
-
-
-# Errors
-
-
-def told(program, capsys, **how):
-    """The status of a program under guarded, and the only line that it leaves on stderr."""
-    status = console.guarded(program, **how)
-    (line,) = capsys.readouterr().err.splitlines()
-    return status, line
+# How a program ends
 
 
 def failing(error):
-    def program():
+    @program.guarded
+    def main(argv):
         raise error
 
-    return program
+    return main
 
 
-@pytest.mark.parametrize(
-    ("number", "what"),
-    [
-        (errno.ENOSPC, "free some space, then continue"),
-        (errno.EDQUOT, "free some space, then continue"),
-        (errno.EACCES, "make it writable, then continue"),
-        (errno.EROFS, "make it writable, then continue"),
-        (errno.EIO, "correct this, then continue"),
-    ],
-)
-def test_an_error_of_a_file_says_what_which_and_how_to_go_on(number, what, capsys):
-    error = OSError(number, os.strerror(number), "runs/a/checkpoint.pt")
-    line = f"error: runs/a/checkpoint.pt: {os.strerror(number)}; {what}"
-    assert told(failing(error), capsys, advice="continue") == (1, line)
+def full(*path):
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *path)
 
 
-def test_a_pipe_to_another_program_is_no_file(capsys):
-    error = BrokenPipeError(errno.EPIPE, "Broken pipe")
-    assert told(failing(error), capsys) == (1, LOST)
+ADVICE = f"{os.strerror(errno.ENOSPC)}; free some space or make it writable, then try again\n"
+ENDS = [  # error, exit status, stderr
+    (UserError("x.png: no digit"), 1, "error: x.png: no digit\n"),
+    (ConfigError("batch_size", "is odd"), 2, "error: argument --batch-size: is odd\n"),
+    (full("runs/a/checkpoint.pt"), 1, f"error: runs/a/checkpoint.pt: {ADVICE}"),
+    (full(), 1, f"error: output: {ADVICE}"),
+    (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
+    (KeyboardInterrupt("interrupted: epoch 1 is safe"), 130, "interrupted: epoch 1 is safe\n"),
+    (
+        KeyboardInterrupt(),
+        130,
+        "interrupted; finished work is safe, and the same command continues\n",
+    ),
+    (SystemExit(2), 2, ""),
+    (SystemExit(None), 0, ""),
+]
 
 
-class OutOfMemoryError(RuntimeError):
-    """As torch.cuda names its own."""
+@pytest.mark.parametrize(("error", "status", "line"), ENDS)
+def test_what_ends_in_one_line(error, status, line, capsys):
+    assert failing(error)([]) == status
+    assert capsys.readouterr() == ("", line)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
-        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
-        RuntimeError("std::bad_alloc"),
-        OSError(errno.ENOMEM, "Cannot allocate memory"),
-    ],
-)
-def test_lack_of_memory_is_one_line(error, capsys):
-    line = "not enough memory for this batch; use a smaller --batch-size"
-    assert told(failing(error), capsys, no_memory=line) == (1, f"error: {line}")
-
-
-@pytest.mark.parametrize(
-    "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), KeyError("layers")]
-)
+@pytest.mark.parametrize("error", [RuntimeError("shapes"), KeyError("layers"), MemoryError()])
 def test_a_students_own_error_keeps_its_traceback(error):
-    ended = []
     with pytest.raises(type(error)):
-        console.guarded(failing(error), ended.append)
-    assert ended == [False]
+        failing(error)([])
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_and_a_bad_command_line(name, capsys):
+    script = importlib.import_module(name)
+    assert script.main(["--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("usage: ") and script.__doc__.split("\n")[0] in out and not err
+    assert script.main(["x", "--nothing"]) == 2
+    out, err = capsys.readouterr()
+    assert re.fullmatch("error: unrecognized arguments: .*--nothing; see --help\n", out + err)
+
+
+PROGRAM = """
+from files import UserError
+from training import program
+program.begin(__name__)
+
+@program.guarded
+def main(argv=None):
+    BODY
+    return 0
+
+program.end(main())
+"""
+BODIES = [  # what the program does, its exit status and stderr where nobody reads its output
+    ("for number in range(99999): print('epoch', number)", 1, ""),
+    ("print('epoch', 1, flush=True)", 1, ""),
+    ("print('the answer')", 1, ""),
+    ("program.Parser('A program').parse_args(['--help'])", 0, ""),
+    ("print('a'); raise UserError('x.png: no digit')", 1, "error: x.png: no digit\n"),
+    ("print('a'); raise KeyboardInterrupt('stopped')", 130, "stopped\n"),
+]
+
+
+@posix
+@pytest.mark.parametrize(("body", "status", "line"), BODIES)
+def test_a_lost_reader_ends_a_program_quietly(body, status, line, tmp_path):
+    process = start(["-c", PROGRAM.replace("BODY", body)], tmp_path)
+    process.stdout.close()
+    with process:
+        assert process.stderr.read() == line
+    assert process.returncode == status
+
+
+# What is said, by whom
 
 
 @pytest.mark.parametrize(
-    ("program", "status"),
+    ("environment", "line", "line_of_every_rank"),
     [
-        (lambda: 0, 0),
-        (lambda: 130, 130),
-        (failing(UserError("x")), 1),
-        (failing(SystemExit(2)), 2),
-        (failing(SystemExit(None)), 0),
-        (failing(SystemExit("a word")), 1),
+        ({}, "x\n", "x\n"),
+        ({"RANK": "1"}, "x\n", "x\n"),  # not of a group: its messages are for a person
+        ({"RANK": "1", "WORLD_SIZE": "abc"}, "x\n", "x\n"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "x\n", "x\n"),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "", "rank 1: x\n"),
     ],
 )
-def test_the_clean_up_knows_whether_the_program_succeeded(program, status):
-    ended = []
-    assert console.guarded(program, ended.append) == status
-    assert ended == [status == 0]
+def test_rank_0_speaks_for_all(environment, line, line_of_every_rank, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", environment)
+    for every_rank, said in ((False, line), (True, line_of_every_rank)):
+        program.tell("x", every_rank)
+        assert capsys.readouterr().err == said
 
 
-# The environment and the command line
-
-
-@pytest.mark.parametrize(
-    ("environment", "rank"),
-    [
-        ({}, 0),
-        ({"RANK": "1", "WORLD_SIZE": "2"}, 1),
-        ({"RANK": "1"}, 0),  # not of a group: its messages are for a person
-        ({"RANK": "abc", "WORLD_SIZE": "2"}, 0),
-        ({"RANK": "1", "WORLD_SIZE": "abc"}, 0),
-    ],
-)
-def test_whatever_the_environment_holds_somebody_reports(environment, rank, monkeypatch, capsys):
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert console.rank() == rank
-    console.guarded(failing(UserError("x")))
-    assert capsys.readouterr().err == "error: x\n"
-
-
-def test_a_bad_command_line_is_one_line_whatever_the_environment_holds(monkeypatch, capsys):
-    monkeypatch.setenv("LOCAL_RANK", "abc")
-    parser = console.Parser("A program")
-    assert isinstance(parser, argparse.ArgumentParser)
-    assert told(lambda: parser.parse_args(["--nothing"]) and 0, capsys) == (
-        2,
-        "error: unrecognized arguments: --nothing; see --help",
-    )
-
-
-ARGV = ["main.py", "--name", "it's a", "--overwrite"]
-
-
-@pytest.mark.parametrize(
-    ("system", "environment", "again", "more"),
-    [
-        ("posix", {}, """python main.py --name 'it'"'"'s a' --overwrite""", "--resume"),
-        ("nt", {}, 'python main.py --name "it\'s a" --overwrite', "--resume"),
-        (
-            "posix",
-            {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
-            """torchrun --nproc-per-node 2 main.py --name 'it'"'"'s a' --overwrite""",
-            "--resume",
-        ),
-        (
-            "posix",
-            {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
-            "the same torchrun command",
-            "with --resume",
-        ),
-        ("posix", {"WORLD_SIZE": "abc"}, """python main.py --name 'it'"'"'s a' --overwrite""", ""),
-    ],
-)
-def test_the_command_that_continues(system, environment, again, more, monkeypatch):
-    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(console, "ON_WINDOWS", system == "nt")
-    assert console.command_line(ARGV) == again
-    assert console.command_line([*ARGV, "--resume"]) == again
-    if more:
-        resumed = again.replace(" --overwrite", "") + f" {more}"
-        assert console.command_line(ARGV, resume=True) == resumed
-        assert console.command_line([*ARGV, "--resume"], resume=True) == resumed
-
-
-def test_the_command_has_the_python_that_was_typed(monkeypatch):
-    monkeypatch.setattr(sys, "orig_argv", [".venv/bin/python", "main.py"], raising=False)
-    assert console.command_line(["main.py"]) == ".venv/bin/python main.py"
-
-
-@pytest.mark.parametrize("started_as", ["ipykernel_launcher.py", "/usr/bin/ipython", "-c", ""])
-def test_a_call_is_continued_with_a_call(started_as):
-    argv = [started_as, "-f", "kernel.json"]
-    assert console.command_line(argv) == "the same call"
-    assert console.command_line(argv, resume=True) == "the same call with --resume"
+def test_the_command_that_starts_it_again_can_be_pasted(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main.py", "--name", "it's a"])
+    assert program.command_line(None) == """python main.py --name 'it'"'"'s a'"""
+    assert program.command_line(["--epochs", "2"]) == "python main.py --epochs 2"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert program.command_line(None) == "the same command"
 
 
 # Notebooks; tests/test_notebook.py tries a real one
 
 
-@pytest.fixture
-def notebook(monkeypatch, tmp_path):
-    """This process is a notebook's, whose project has one script; conftest froze objects."""
-    gc.unfreeze()
-    (tmp_path / "script.py").touch()
-    monkeypatch.setattr(console, "PROJECT", tmp_path)
-    monkeypatch.setattr(edited, "_imported_as", {})
+def test_a_notebook_is_left_as_it_was(monkeypatch, capsys):
+    def state():
+        return signal.getsignal(signal.SIGINT), gc.isenabled(), sys.stdout, sys.stderr
+
     monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
-    yield
-    gc.freeze()
-
-
-def state():
-    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    return handlers, gc.isenabled(), gc.get_freeze_count(), sys.stdout, sys.stderr
-
-
-def test_a_cell_is_continued_with_a_cell(notebook):
-    assert console.command_line(["script.py"], resume=True) == "%run script.py --resume"
-
-
-def test_a_notebook_is_left_as_it_was(notebook, capsys):
+    monkeypatch.setattr(sys, "argv", ["/lib/ipykernel_launcher.py", "-f", "kernel.json"])
     before = state()
-    console.before_imports("__main__")
-    console.after_imports()
-    for program in (lambda: 0, failing(UserError("x")), failing(SystemExit(2))):
-        console.end(console.guarded(program))  # raises nothing
-        assert state() == before
-    with pytest.raises(ZeroDivisionError):
-        console.guarded(lambda: 1 // 0)
-    assert state() == before
-
-
-def test_a_script_ends_with_its_status():
-    for status in (0, 130):
-        with pytest.raises(SystemExit) as ended:
-            console.end(status)
-        assert ended.value.code == status
-
-
-@posix
-def test_interrupts_of_a_cell_stop_the_program_and_not_the_kernel(notebook, capsys):
-    seen = []
-
-    def program():
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except console.Interrupted as interrupted:
-            seen.append(interrupted.status)
-            signal.raise_signal(signal.SIGINT)  # while the first one's pictures are drawn
-        return 0
-
-    before = state()
-    assert told(program, capsys) == (130, "interrupted")
-    assert seen == [130] and state() == before
-
-
-# A session that has imported a module before it was edited
-
-SESSION = """
-import builtins, sys, time
-builtins.__IPYTHON__ = True
-sys.path.insert(0, ".")
-
-def edit(text):
-    with open("model.py", "w") as file:
-        file.write(text)
-
-def main():
-    from training import program as console
-    console.before_imports("main")
-    import model
-    status = console.guarded(lambda: print(model.NAME) or 0)
-    print(status)
-
-"""
-
-
-@pytest.fixture
-def session(tmp_path):
-    """A function that runs lines of Python in a session of a project with a small model.py."""
-    (tmp_path / "training").mkdir()
-    for name in ("files.py", "training/__init__.py", "training/program.py", "training/edited.py"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "model.py").write_text("NAME = 'old'\n")
-    past = time.time() - 60
-    os.utime(tmp_path / "model.py", (past, past))
-
-    def session(lines, notes=True):
-        (tmp_path / "session.py").write_text(SESSION + lines)
-        command = [sys.executable, "session.py"]
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "" if notes else "1"}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.stdout.split(), done.stderr
-
-    return session
-
-
-RESTART = (
-    "error: model.py: it was edited after this session had imported it; restart the kernel, then "
-    "give the command again\n"
-)
-NEW = "NAME = 'new'\n"
-
-
-@pytest.mark.parametrize(
-    ("lines", "out", "err"),
-    [
-        ("main()\nmain()", ["old", "0", "old", "0"], ""),
-        (f"main()\nedit({NEW!r})\nmain()", ["old", "0", "1"], RESTART),
-        (f"edit({NEW!r})\nmain()\nmain()", ["new", "0", "new", "0"], ""),
-        (f"import model\nedit({NEW!r})\nmain()\nmain()", ["1", "1"], RESTART * 2),
-        (f"main()\nedit({NEW!r})\nmain()\nedit('NAME = \\'old\\'\\n')\nmain()", None, RESTART),
-        (
-            f"main()\nedit({NEW!r})\nimport subprocess\n"
-            "subprocess.run([sys.executable, '-c', 'import model'])\nmain()",
-            ["old", "0", "1"],
-            RESTART,
-        ),
-        ("import os\nos.utime('model.py')\nmain()\nos.utime('model.py')\nmain()", None, ""),
-    ],
-    ids=["same", "after", "before", "model first", "undone", "compiled elsewhere", "touched"],
-)
-def test_a_module_that_was_edited_after_its_import_is_never_used(session, lines, out, err):
-    printed, errors = session(lines)
-    assert printed == (out or (["old", "0", "1"] if err else ["old", "0"]) + ["old", "0"])
-    assert errors == err
-
-
-def test_a_note_that_python_did_not_renew_proves_no_edit(session):
-    """Of a version before this one: where bytecode may not be written, the old one stays."""
-    assert session("import model") == ([], "")
-    lines = f"edit({NEW!r})\nimport model\nmain()"
-    assert session(lines, notes=False) == (["new", "0"], "")
-
-
-def test_a_script_does_not_look_at_its_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(edited, "_project_files", lambda: pytest.fail("it looked"))
-    assert console.guarded(lambda: 0) == 0
-
-
-def test_a_python_without_torch_gets_one_line(tmp_path):
-    start = [sys.executable, "-S", str(ROOT / "main.py")]  # -S: without installed packages
-    found = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True)
-    (line,) = found.stderr.splitlines()
-    assert found.returncode == 1
-    assert line.startswith("error: PyTorch is not installed for ")
-    assert "requirements.txt" in line
+    program.begin("__main__")
+    assert program.guarded(lambda argv: len(argv))(None) == 0  # not the kernel's own options
+    for error, status, _ in ENDS:
+        program.end(failing(error)(None))  # the kernel goes on
+        assert failing(error)(None) == status and state() == before
+    assert program.command_line(["--epochs", "2"]) == "the same command"
