@@ -1,46 +1,69 @@
 """Measures how long this project takes, beside the usual ways to write the same program.
 
-    python benchmarks/benchmark.py                     # everything, in half an hour on 2 cores
-    python benchmarks/benchmark.py --only help resume  # some of it
+    python benchmarks/benchmark.py                     # everything, about an hour on 2 CPU cores
+    python benchmarks/benchmark.py --only mlp --repeats 1
 
-measurements.ini says what is measured. The file that --json names keeps every value. Stop the
-benchmark whenever you like: the same command goes on, and measures only what is missing in that
-file. It needs Linux or macOS, and MNIST in --data-dir; it measures on the CPU.
+Each program runs in a process of its own, on the CPU: as it comes, and with one thread. What is
+compared runs in turn. Stop the benchmark whenever you like: the same command goes on, and measures
+only what is missing in the file that --json names.
 """
 
-import csv
 import json
 import os
+import platform
+import re
 import shutil
 import struct
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
-import table  # makes the project's modules importable
-from table import MEASUREMENTS, ROOT
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-from files import UserError, write_whole
+from files import UserError, write_whole  # noqa: E402
+from training import program  # noqa: E402
 
-SIZES = {"quarter": 0.25, "half": 0.5, "all": 1, "twice": 2}  # folders: how much of MNIST they hold
-BUSY_LOOP = "while True: pass"
-LONG, FEWER = 60, 3  # seconds of a repetition, and how many there are of one that takes longer
+MEASUREMENTS = {  # {what: {program: command}}; "A beside B" are two at the same time
+    "lenet5": {
+        "this project": "main.py --model lenet5",
+        "tutorial loop": 'tutorial("lenet5")',
+        "published way": 'published("lenet5")',
+    },
+    "mlp": {
+        "this project": "main.py --model mlp",
+        "tutorial loop": 'tutorial("mlp")',
+        "published way": 'published("mlp")',
+        "scikit-learn": "scikit_learn()",
+    },
+    "lenet5-epoch": {"bare steps": 'epoch("lenet5", bare=True)', "this project": 'epoch("lenet5")'},
+    "mlp-epoch": {"bare steps": 'epoch("mlp", bare=True)', "this project": 'epoch("mlp")'},
+    "second-run": {
+        "this project, 1 epoch": "main.py --epochs 1",
+        "beside a second run": "main.py --epochs 1 beside main.py --epochs 1",
+    },
+    "second-run-tutorial": {
+        "tutorial loop, 1 epoch": 'tutorial("lenet5", 1)',
+        "beside a second run": 'tutorial("lenet5", 1) beside tutorial("lenet5", 1)',
+    },
+}
+THREADS = {"as it comes": None, "one thread": "1"}
 
 
-# The programs that this project is compared with. Each one runs in a process of its own.
+# The programs that this project is compared with. They run in a folder beside that of the data.
 
 
-def tutorial(model, workers=0, data="../all", epochs=5):
+def tutorial(model, epochs=5):
     """The usual program, in the form of pytorch/examples, mnist/main.py."""
     from torchvision import datasets
 
-    train_set = datasets.MNIST(data, train=True, transform=usual_transform())
-    test_set = datasets.MNIST(data, train=False, transform=usual_transform())
-    usual_loop(model, train_set, test_set, epochs, workers=workers)
+    train_set = datasets.MNIST("../data", train=True, transform=usual_transform())
+    test_set = datasets.MNIST("../data", train=False, transform=usual_transform())
+    usual_loop(model, train_set, test_set, epochs)
 
 
 def published(model):
@@ -59,7 +82,8 @@ def published(model):
             image = self.transform(Image.open(os.path.join(self.folder, name)))
             return image, int(name.split("_")[1].split(".")[0])
 
-    usual_loop(model, Pictures("../png/train"), Pictures("../png/test"), weight_decay=0.0001)
+    train_set, test_set = Pictures("../data/png/train"), Pictures("../data/png/test")
+    usual_loop(model, train_set, test_set, weight_decay=0.0001)
 
 
 def usual_transform():
@@ -69,16 +93,16 @@ def usual_transform():
     return transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 
 
-def usual_loop(model, train_set, test_set, epochs=5, workers=0, weight_decay=0.0):
+def usual_loop(model, train_set, test_set, epochs=5, weight_decay=0.0):
     """Train, test and draw the curves; with weight decay in the loss, as the published program."""
+    from model import MODELS
+
     import matplotlib.pyplot as plt
     import torch
     from torch.utils.data import DataLoader
 
-    from model import MODELS
-
-    train_loader = DataLoader(train_set, batch_size=64, shuffle=True, num_workers=workers)
-    test_loader = DataLoader(test_set, batch_size=1000, num_workers=workers)
+    train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
+    test_loader = DataLoader(test_set, batch_size=1000)
     model, criterion, history = MODELS[model](), torch.nn.CrossEntropyLoss(), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
@@ -99,16 +123,15 @@ def usual_loop(model, train_set, test_set, epochs=5, workers=0, weight_decay=0.0
             correct += (outputs.argmax(1) == labels).sum().item()
         return [total_loss / len(loader.dataset), correct / len(loader.dataset)]
 
-    start = time.perf_counter()
     for _ in range(epochs):
         trained = one_pass(train_loader, training=True)
         with torch.no_grad():
             history.append(trained + one_pass(test_loader, training=False))
-    tell({"an epoch": (time.perf_counter() - start) / epochs, "accuracy": history[-1][-1]})
     plt.switch_backend("Agg")
     plt.plot(history, label=["train loss", "train accuracy", "test loss", "test accuracy"])
     plt.legend()
     plt.savefig("curves.png")
+    print(f"test accuracy {100 * history[-1][-1]:.2f} %")
 
 
 def scikit_learn():
@@ -117,234 +140,212 @@ def scikit_learn():
     from sklearn.neural_network import MLPClassifier
 
     def read(split):  # arrays that are decoded already: nothing is faster to read
-        arrays = np.load(f"../all/{split}.cache.npz")
-        pixels = arrays["images"].reshape(-1, 784) / np.float32(255)
-        return (pixels - np.float32(0.1307)) / np.float32(0.3081), arrays["labels"]
+        pixels = np.load(f"../data/{split}_images.npy").reshape(-1, 784) / np.float32(255)
+        labels = np.load(f"../data/{split}_labels.npy")
+        return (pixels - np.float32(0.1307)) / np.float32(0.3081), labels
 
     settings = {"solver": "sgd", "batch_size": 64, "momentum": 0.9, "learning_rate_init": 0.01}
     classifier = MLPClassifier((20,), max_iter=5, alpha=0, nesterovs_momentum=False, **settings)
-    images, labels = read("train")
-    start = time.perf_counter()
-    classifier.fit(images, labels)
-    seconds = (time.perf_counter() - start) / 5
-    tell({"an epoch": seconds, "accuracy": classifier.score(*read("test"))})
+    classifier.fit(*read("train"))
+    print(f"test accuracy {100 * classifier.score(*read('test')):.2f} %")
 
 
-def plain_decoding():
-    """Read a tarball of PNGs with tarfile and Pillow, and verify nothing."""
-    import numpy as np
-    from PIL import Image
-
-    start = time.perf_counter()
-    with tarfile.open("../all/train.tar") as tar:
-        files = [tar.extractfile(member) for member in tar if member.isfile()]
-        images = np.stack([np.asarray(Image.open(file)) for file in files])
-    tell({"reading": time.perf_counter() - start, "images": len(images)})
-
-
-# Parts of this project, each in a process of its own
-
-
-def read(data, splits):
-    """Read the splits of a data folder; "." is a new one, without a cache."""
-    from dataset import MNIST
-
-    if data == ".":
-        os.symlink("../all/train.tar", "train.tar")
-    start = time.perf_counter()
-    for split in splits:
-        MNIST(data, train=split == "train")
-    tell({"reading": time.perf_counter() - start})
-
-
-def epoch_and_steps(name, turns):
-    """An epoch and, in turn, the same steps on one batch; the first turn is not counted."""
+def epoch(model, bare=False, passes=5):
+    """An epoch of this project's training, or the same steps on one batch that never changes."""
     import main
 
-    config, train_set = main.Config(model=name), main.MNIST("../all")
-    images, labels = next(train_set.batches(main.torch.arange(64), 64))
-    seconds = {"an epoch": [], "the steps alone": []}
-    for turn in range(2 + 2 * turns):
-        model = main.build(name, config.network)
+    import torch
+
+    config, train_set = main.Config(model=model), main.MNIST(os.environ["MNIST_FOLDER"])
+    criterion, seconds = torch.nn.functional.cross_entropy, []
+    for _ in range(passes):
+        model = main.build(config.model, config.network)
         optimizer = main.SGD(model.parameters(), config.lr, config.momentum, fused=True)
         scheduler = main.LambdaLR(optimizer, lambda step: 1.0)
-        order = main.torch.randperm(len(train_set))
-        side = list(seconds)[turn % 2]
+        order = torch.randperm(len(train_set))
+        images, labels = next(train_set.batches(order, 64))
         start = time.perf_counter()
-        if side == "an epoch":
-            main.train(model, train_set, order, optimizer, scheduler, config)
-        else:
+        if bare:
             for _ in order.split(64):
-                loss = main.nn.functional.cross_entropy(model(images), labels)
+                loss = criterion(model(images), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-        seconds[side].append(time.perf_counter() - start)
-    tell({side: {"an epoch": median(values[1:])} for side, values in seconds.items()})
+        else:
+            main.train(model, train_set.batches(order, 64), criterion, optimizer, scheduler)
+        seconds.append(time.perf_counter() - start)
+    print(f"seconds {median(seconds[1:])}")  # the first pass warms up
 
 
-def prepare(source, sizes):
-    """Write the images of a data folder as tarballs, PNG files and torchvision's IDX files."""
-    import torch
-
+def prepare(source):
+    """Write MNIST as PNG files, as torchvision's IDX files and as arrays."""
     from dataset import MNIST
-    from digits.idx import NAMES
-    from digits.archive import write_tarball
 
-    for split in ("train", "test"):
+    import numpy as np
+    from PIL import Image
+
+    raw = Path("../data/MNIST/raw")
+    raw.mkdir(parents=True)
+    for split, name in (("train", "train"), ("test", "t10k")):
         mnist = MNIST(source, train=split == "train")
-        for size in sizes:
-            rows = torch.arange(int(SIZES[size] * len(mnist))) % len(mnist)
-            images, labels = mnist.data[rows], mnist.targets[rows].byte()
-            folder = Path("..", size)
-            write_tarball(folder / f"{split}.tar", images, labels, split)
-            MNIST(folder, train=split == "train")  # writes the cache
-            raw = folder / "MNIST" / "raw"
-            raw.mkdir(parents=True, exist_ok=True)
-            for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
-                header = struct.pack(f">{1 + values.ndim}I", 2048 + values.ndim, *values.shape)
-                content = header + values.numpy().tobytes()
-                (raw / f"{NAMES[split]}-{kind}-ubyte").write_bytes(content)
-        with tarfile.open(f"../all/{split}.tar") as tar:
-            tar.extractall("../png", filter="data")
-    tell({"data": "the published MNIST" if mnist.published else "NOT the published MNIST"})
+        images, labels = mnist.data.numpy(), mnist.targets.byte().numpy()
+        folder = Path("../data/png", split)
+        folder.mkdir(parents=True)
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            Image.fromarray(image).save(folder / f"{number:05}_{label}.png")
+        for kind, values in (("images", images), ("labels", labels)):
+            np.save(f"../data/{split}_{kind}.npy", values)
+            header = struct.pack(f">{1 + values.ndim}I", 2048 + values.ndim, *values.shape)
+            (raw / f"{name}-{kind}-idx{values.ndim}-ubyte").write_bytes(header + values.tobytes())
+    print("the published MNIST" if mnist.published else "NOT the published MNIST")
 
 
-def tell(quantities):
-    """Give what was measured to the process that has started this one."""
-    print(json.dumps(quantities), flush=True)
+# Measuring
 
 
-# Measuring, from a process that stays small: none that it starts would show less memory than it has
-
-
-def at_once(commands, threads, work):
-    """Run commands at the same time, each in its folder; gives what the slowest one measured."""
-    processes = []
+def run(command, threads, source, work):
+    """Run a command in an empty folder; gives its seconds, its accuracy (%) and its output."""
+    own = {"OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}  # as if nothing had been set
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    environment |= {"MNIST_FOLDER": source, "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])
+    environment |= {"OMP_NUM_THREADS": threads} if threads else {}
+    processes, start = [], time.perf_counter()
     try:
-        for number, command in enumerate(commands):
-            place = work / str(number)
-            place.mkdir(exist_ok=True)
-            words = ["-c", f"from benchmark import *; {command}"]
-            if command.startswith("main.py"):
-                always = ["--device", "cpu", "--data-dir", "../all"]
-                words = [str(ROOT / "main.py"), *always, *command.split()[1:]]
-            elif "(" not in command:  # plain Python
-                words = ["-c", command]
-            started = {"cwd": place, "stdout": subprocess.PIPE, "text": True}
-            started["env"] = os.environ | {"OMP_NUM_THREADS": str(threads)}
-            processes.append(subprocess.Popen([sys.executable, "-W", "ignore", *words], **started))
-        found = [
-            wait(process, command, work / str(number))
-            for number, (process, command) in enumerate(zip(processes, commands, strict=True))
-            if command != BUSY_LOOP
-        ]
+        for number, part in enumerate(command.split(" beside ")):
+            place = work / f"run{number}"
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            words = ["-c", f"import benchmark; benchmark.{part}"]
+            if part.startswith("main.py"):
+                words = [str(ROOT / "main.py"), *part.split()[1:], "--device", "cpu"]
+                words += ["--data-dir", source]
+            how = {"cwd": place, "env": environment, "text": True, "start_new_session": True}
+            words = [sys.executable, *words]
+            processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, **how))
+        output, *_ = [process.communicate()[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-            process.wait()
-    return {quantity: max(one[quantity] for one in found) for quantity in found[0]}
+    if any(process.wait() for process in processes):
+        raise UserError(f"{command}: failed; its error is above")
+    values = {"seconds": time.perf_counter() - start, "output": output.strip()}
+    values |= {
+        name: float(text) for name, text in re.findall(r"^(seconds) ([\d.]+)$", output, re.M)
+    }
+    accuracy = re.search(r"test accuracy ([\d.]+) %", output)
+    return values | {"accuracy": float(accuracy[1]) if accuracy else None}
 
 
-def wait(process, command, place):
-    """Wait for a process; gives its memory, and what it or its metrics.csv tell."""
-    told = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if status:
-        raise UserError(f"{command}: failed (status {process.returncode}); its error is above")
-    found = json.loads(told.splitlines()[0]) if told.startswith("{") else {}
-    found["memory"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    for path in place.glob("runs/*/metrics.csv"):
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        found["an epoch"] = mean(float(row["seconds"]) for row in rows)
-        found["accuracy"] = float(rows[-1]["test_accuracy"])
-    return found
+def measure(commands, threads, repeats, source, work):
+    """Run commands in turn; gives {program: {"seconds": [...], "accuracy": [...]}}."""
+    measured = {side: {"seconds": [], "accuracy": []} for side in commands}
+    for _ in range(repeats):
+        for side, command in commands.items():
+            values = run(command, threads, source, work)
+            for key in measured[side]:
+                measured[side][key].append(values[key])
+    return measured
 
 
-def run(line, threads, work):
-    """Run the command of a side in new folders; gives {quantity: number}."""
-    for place in work.glob("[0-9]"):
-        shutil.rmtree(place)
-    start, found = time.perf_counter(), {}
-    for step in line.split(" then "):
-        begin = time.perf_counter()
-        found = at_once(step.split(" beside "), threads, work)
-        found["last command"] = time.perf_counter() - begin
-    return {"whole run": time.perf_counter() - start} | found
+def machine():
+    """What has to be the same for all measurements of one file, in words."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        cpu = (re.findall(r"model name\s*: (.*)", text) or [cpu])[0]
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "scikit-learn"))
+    words = f"{os.cpu_count()} cores, {cpu}, {platform.system()}"
+    return f"{words}, Python {platform.python_version()}, {versions}"
 
 
-def measure(one, repeats, work):
-    """Run the sides of a measurement in turn; gives {side: {quantity: [value, ...]}}."""
-    found = {side: {} for side in one.sides}
-    start = time.perf_counter()
-    for done in range(repeats):
-        if done >= FEWER and time.perf_counter() - start > done * LONG:
-            break
-        commands = dict.fromkeys(command for command, _ in one.sides.values())
-        told = {command: run(command, one.threads, work) for command in commands}
-        for side, (command, _) in one.sides.items():
-            numbers = told[command].get(side, told[command])  # it may measure several sides
-            for quantity in {one.unit, "accuracy"} & numbers.keys():
-                found[side].setdefault(quantity, []).append(numbers[quantity])
-    return found
+# The documents
 
 
-# The program
+def table(results):
+    """All that stands between the two markers of docs/speed.md."""
+    lines = [
+        f"Measured on {results['date']} on {results['data']}; load {max(results['loads']):.2f} "
+        f"before it; {results['machine']}.",
+        "",
+        "| what | threads | program | seconds: median (lowest to highest) | times | accuracy (%) |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for key in (f"{what}, {how}" for what in MEASUREMENTS for how in THREADS):
+        measured = results["measured"].get(key, {})
+        for side, values in measured.items():
+            first, seconds = next(iter(measured.values()))["seconds"], values["seconds"]
+            low, middle, high = (f"{f(seconds):.3g}" for f in (min, median, max))
+            times = median(b / a for a, b in zip(first, seconds, strict=True))
+            right = "" if None in values["accuracy"] else f"{median(values['accuracy']):.2f}"
+            cells = [*key.split(", "), side, f"{middle} ({low} to {high})", f"{times:.2f}", right]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def benchmark(options):
-    """Measure what is missing, keep it and print the table; gives the exit status."""
-    start, same = table.busyness(), table.circumstances(options.repeats)
-    results = same | {"starts": [], "measured": {}}
+def sentence(results):
+    """What the README says of it."""
+    usual, alone = (
+        [f"{median(values['seconds']):.0f}" for values in results["measured"][key].values()]
+        for key in (f"lenet5, {how}" for how in THREADS)
+    )
+    return (
+        f"From the command to the pictures, LeNet-5's 5 epochs take {usual[0]} s; the usual "
+        f"tutorial loop takes {usual[1]} s, and the published way {usual[2]} s. On one thread they "
+        f"take {alone[0]}, {alone[1]} and {alone[2]} s."
+    )
+
+
+def write_documents(results, root=ROOT):
+    """Write the table, the README's sentence and the picture into the project's documents."""
+    from figures import study, style
+    from study.tables import include
+
+    measured, titles = results["measured"], {"LeNet-5": "lenet5", "MLP": "mlp"}
+    times = {
+        title: {side: v["seconds"] for side, v in measured[f"{what}, as it comes"].items()}
+        for title, what in titles.items()
+    }
+    note = f"each program with the threads that it takes by itself; {results['machine']}"
+    style.save(study.speed(times, note), root / "plots" / "speed.png")
+    include(root / "docs" / "speed.md", "speed", table(results))
+    include(root / "README.md", "speed", sentence(results))
+
+
+@program.guarded
+def main(argv=None):
+    """The program; gives its exit status."""
+    parser = program.Parser(f"{__doc__}\nmeasurements: {', '.join(MEASUREMENTS)}")
+    add, names = parser.add_argument, list(MEASUREMENTS)
+    add("--only", nargs="+", choices=names, default=names, metavar="NAME", help="(default: all)")
+    add("--repeats", type=int, default=5, choices=range(1, 100), metavar="N", help="(default: 5)")
+    add("--data-dir", type=Path, default="data", help="holds MNIST (default: data)")
+    add("--json", type=Path, default="benchmark.json", metavar="PATH", help="(benchmark.json)")
+    add("--write", action="store_true", help="write docs/speed.md, README.md and the picture")
+    options = parser.parse_args(argv)
+    here = machine()
+    results = {"machine": here, "date": time.strftime("%Y-%m-%d"), "loads": [], "measured": {}}
     if options.json.exists():
         results = json.loads(options.json.read_text(encoding="utf-8"))
-        if any(results.get(key) != same[key] for key in same):
+        if results.get("machine") != here:
             raise UserError(f"{options.json}: was measured on another machine; move it away")
-    missing = [name for name in options.only if name not in results["measured"]]
-    if "scikit-learn" in str(missing) and same["machine"]["scikit-learn"] == "missing":
-        raise UserError("scikit-learn: not installed; pip install -r requirements-dev.txt")
-    commands = str([MEASUREMENTS[name].sides for name in missing])
-    sizes = [size for size in SIZES if size == "all" or f"../{size}" in commands]
+    keys = {f"{what}, {how}": (what, how) for what in options.only for how in THREADS}
+    missing = {key: value for key, value in keys.items() if key not in results["measured"]}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        place = str(options.data_dir.expanduser().resolve()), Path(folder)
         if missing:
-            results["starts"].append(start)
-            source = str(options.data_dir.expanduser().resolve())
-            data = run(f"prepare({source!r}, {sizes})", 2, Path(folder))["data"]
-            if results.setdefault("data", data) != data:
-                raise UserError(f"{options.json}: was measured on other data; move it away")
-        for name in missing:
-            print(f"{name}: {MEASUREMENTS[name].what}", file=sys.stderr, flush=True)
-            found = measure(MEASUREMENTS[name], options.repeats, Path(folder))
-            results["measured"][name] = found
+            results["loads"].append(os.getloadavg()[0])
+            results["data"] = run(f"prepare({place[0]!r})", None, *place)["output"]
+        for key, (what, how) in missing.items():
+            print(key, file=sys.stderr, flush=True)
+            measured = measure(MEASUREMENTS[what], THREADS[how], options.repeats, *place)
+            results["measured"][key] = measured
             write_whole(options.json, (json.dumps(results, indent=1) + "\n").encode())
-    print(table.table(results))
+    print(table(results))
     if options.write:
-        table.write_documents(results)
+        write_documents(results)
     return 0
 
 
-def main(argv=None):
-    """The program; gives its exit status."""
-    from training import program as console
-
-    def program():
-        parser = console.Parser(f"{__doc__}\nmeasurements: {', '.join(MEASUREMENTS)}")
-        add = parser.add_argument
-        everything = list(MEASUREMENTS)
-        add("--only", nargs="+", choices=everything, default=everything, metavar="NAME", help="")
-        add("--repeats", type=int, default=5, choices=range(1, 100), metavar="N", help="(5)")
-        add("--data-dir", type=Path, default="data", help="holds MNIST (default: data)")
-        add("--json", type=Path, default="benchmark.json", metavar="PATH", help="(benchmark.json)")
-        add("--write", action="store_true", help="write docs/speed.md, README.md and the picture")
-        return benchmark(parser.parse_args(argv))
-
-    return console.guarded(lambda argv: program())(argv)
-
-
 if __name__ == "__main__":
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):  # as for somebody who has set nothing
-        os.environ.pop(name, None)
-    paths = [str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    sys.exit(main())
+    program.end(main())
