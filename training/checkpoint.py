@@ -24,7 +24,7 @@ import pickle
 import platform
 import textwrap
 import zipfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +279,7 @@ def load(path: str | Path) -> dict:
 
 def verified(state: Any) -> dict:  # noqa: ANN401
     """The contents of a checkpoint's file with their Config, if they are what `save` writes."""
-    tensors = list(tensors_in(state))
+    tensors = tensors_in(state)
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > MAX_BYTES:
         raise CheckpointError("holds a network that is too large for this project")
     if any(tensor.isnan().any() for tensor in tensors):
@@ -296,13 +296,17 @@ def verified(state: Any) -> dict:  # noqa: ANN401
     return state | {"config": Config.from_dict(state["config"])}
 
 
-def tensors_in(part: object) -> Iterator[torch.Tensor]:
-    """All tensors in nested dictionaries and lists."""
-    if isinstance(part, torch.Tensor):
-        yield part
-    elif isinstance(part, Mapping | Sequence) and not isinstance(part, str | bytes):
-        for value in part.values() if isinstance(part, Mapping) else part:
-            yield from tensors_in(value)
+def tensors_in(state: object) -> list[torch.Tensor]:
+    """All tensors in nested dictionaries and lists; one that is in several places only once."""
+    parts, seen, tensors = [state], set(), []
+    while parts:
+        part = parts.pop()
+        if isinstance(part, torch.Tensor):
+            tensors.append(part)
+        elif isinstance(part, Mapping | list | tuple | set) and id(part) not in seen:
+            seen.add(id(part))  # a file of a few bytes may name the same list again and again
+            parts += part.values() if isinstance(part, Mapping) else part
+    return tensors
 
 
 def weights_alone(state: Any) -> dict:  # noqa: ANN401
