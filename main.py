@@ -139,7 +139,8 @@ def run(config: Config, options: argparse.Namespace, argv: Sequence[str] | None)
         runs: list[Run] = []
         try:
             for seeded in one_for_each_seed(config, options.runs):
-                resume = options.resume and (not runs or checkpoint.exists(seeded))
+                started = (checkpoint.RUNS / seeded.name / "checkpoint.pt").exists()
+                resume = options.resume and (started or not runs)
                 runs.append(fit(seeded, *sets, resume=resume, report=report))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(report.interrupted(argv)) from None

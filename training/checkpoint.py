@@ -49,20 +49,17 @@ FILES = ["metrics.csv", "steps.csv", "config.json", "checkpoint.pt"]  # of a run
 PREFIX = ("module.", "_orig_mod.", "model.")  # of names in others' files of weights
 
 
-Stateful = Any  # a model, optimizer or scheduler: it has state_dict() and load_state_dict()
-
-
 # Starting
 
 
 @contextlib.contextmanager
 def run_folder(
-    config: Config, device: torch.device, resume: bool, **parts: Stateful
+    config: Config,
+    device: torch.device,
+    resume: bool,
+    **parts: Any,  # noqa: ANN401
 ) -> Generator["RunFolder"]:
-    """Lock and start or continue a run; `parts` are its model, optimizer and scheduler.
-
-    Errors: CheckpointError.
-    """
+    """Lock, start or continue a run of a model, optimizer and scheduler; CheckpointError."""
     with locked(config):
         saved = distributed.from_rank_0(lambda: start(config, device, resume))
         yield RunFolder(config, restore(saved, config, **parts), device, parts)
@@ -110,14 +107,12 @@ def start(config: Config, device: torch.device, resume: bool) -> dict | None:
     if differing:
         advice = "choose another --name, or leave --resume out to start it anew"
         raise CheckpointError(f"{folder}: another experiment ({', '.join(differing)}); {advice}")
-    now = versions(config, device)
-    before = {
-        key: value for key, value in saved["versions"].items() if now.get(key, value) != value
-    }
-    if before.pop("source", None):
+    if edited(saved):
         tell(f"warning: {folder}: the network in model.py was edited since, so the run mixes two")
-    if before:
-        words = ", ".join(f"{key} {value} instead of {now[key]}" for key, value in before.items())
+    now, was = versions(config, device), saved["versions"]
+    others = [k for k in now if k != "source" and was.get(k, now[k]) != now[k]]
+    if others:
+        words = ", ".join(f"{key} {was[key]} instead of {now[key]}" for key in others)
         tell(f"warning: {folder}: saved with {words}: numbers as if never stopped need the same")
     write_metrics(folder, config, saved["history"])  # a kill may have come before them
     return saved
@@ -149,10 +144,6 @@ def edited(saved: dict) -> bool:
     """Whether the network's source was edited after a checkpoint was saved."""
     now = source_digest(MODELS[saved["config"].model])
     return saved["versions"].get("source", now) != now
-
-
-def exists(config: Config) -> bool:
-    return (RUNS / config.name / "checkpoint.pt").exists()
 
 
 # Saving
@@ -286,13 +277,10 @@ def verified(state: Any) -> dict:  # noqa: ANN401
         raise CheckpointError("a value in it is not a number")
     if not isinstance(state, dict) or not state.keys() >= KEYS:
         return weights_alone(state)
-    if not all(isinstance(state[key], dict) for key in KEYS - {"epoch", "history"}):
-        raise CheckpointError("one of its parts is no dictionary")
-    history = state["history"]
-    if len(history) != state["epoch"] or any(not set(row) >= set(METRICS) for row in history):
-        raise CheckpointError("its history does not have its epochs")
-    if not all(math.isfinite(row[metric]) for row in history for metric in METRICS):
-        raise CheckpointError("its history holds a value that is not finite")
+    history, parts = state["history"], [state[key] for key in KEYS - {"epoch", "history"}]
+    whole = all(isinstance(part, dict) for part in parts) and len(history) == state["epoch"]
+    if not whole or not all(math.isfinite(row[metric]) for row in history for metric in METRICS):
+        raise CheckpointError("its parts or its history are not those of a run")
     return state | {"config": Config.from_dict(state["config"])}
 
 
@@ -314,8 +302,11 @@ def weights_alone(state: Any) -> dict:  # noqa: ANN401
 
     They are the file's first mapping of names to tensors; a line says so where it is not all.
     """
-    mappings = {"": state} | state if isinstance(state, dict) else {}
-    key = next((key for key, value in mappings.items() if is_weights(value)), None)
+    parts = {"": state} | state if isinstance(state, dict) else {}
+    mappings = {key: part for key, part in parts.items() if isinstance(part, dict) and part}
+    key = next(
+        (k for k, part in mappings.items() if all(map(torch.is_tensor, part.values()))), None
+    )
     if key is None:
         raise CheckpointError("holds no weights, as model.state_dict() gives them")
     weights, words = mappings[key], [f"its {key!r}"] * bool(key)
@@ -336,10 +327,6 @@ def weights_alone(state: Any) -> dict:  # noqa: ANN401
     raise CheckpointError(f"holds weights that fit none of the networks {', '.join(MODELS)}")
 
 
-def is_weights(value: object) -> bool:
-    return isinstance(value, dict) and value != {} and all(map(torch.is_tensor, value.values()))
-
-
 def network(saved: dict) -> nn.Module:
     """The network of a checkpoint with its weights, in evaluation mode; CheckpointError."""
     config = saved["config"]
@@ -355,7 +342,7 @@ def network(saved: dict) -> nn.Module:
     return model.eval()
 
 
-def restore(saved: dict | None, config: Config, **parts: Stateful) -> list[dict]:
+def restore(saved: dict | None, config: Config, **parts: Any) -> list[dict]:  # noqa: ANN401
     """Give the model, optimizer and scheduler their saved state; gives the history so far."""
     if saved is None:
         return []
@@ -376,6 +363,6 @@ def restore(saved: dict | None, config: Config, **parts: Stateful) -> list[dict]
     return saved["history"]
 
 
-def bare(part: Stateful) -> Stateful:
+def bare(part: Any) -> Any:  # noqa: ANN401
     """A model without the wrapper of torch.compile, whose state has other names."""
     return getattr(part, "_orig_mod", part)

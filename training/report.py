@@ -72,7 +72,8 @@ class Report:
     def begin(self, folder: RunFolder) -> None:
         """Name a run and head its table; show the epochs that a resumed run has."""
         config, history = folder.config, folder.history
-        self.config, self.clocks, self.saved = config, clocks(), ""
+        self.config, self.saved = config, ""
+        self.began, self.used = time.perf_counter(), time.process_time()
         self.on_cpu = folder.device.type == "cpu"
         what, options = title(config, in_words(folder.method))
         self.say(f"\n{config.name}: {what}\n{options}")
@@ -97,7 +98,7 @@ class Report:
         if row["lr"] < 1e-12 and row["epoch"] < 0.9 * config.epochs:
             why = "main.py steps a scheduler after each batch, not each epoch"
             tell(f"warning: with the learning rate {row['lr']:g} nothing more is learned; {why}")
-        used, passed = (now - then for now, then in zip(clocks(), self.clocks, strict=True))
+        passed, used = time.perf_counter() - self.began, time.process_time() - self.used
         threads = torch.get_num_threads()
         if row["epoch"] == 1 and passed > 2 and self.on_cpu and used < 2 / 3 * threads * passed:
             advice = "; --threads 1 is faster then" * (threads > 1)
@@ -130,11 +131,6 @@ class Report:
 
 def shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def clocks() -> tuple[float, float]:
-    """The processor's time that this process has used, and the time of day, in seconds."""
-    return time.process_time(), time.time()
 
 
 def in_words(facts: dict[str, Any]) -> str:
