@@ -122,7 +122,7 @@ def read_csv(content: bytes) -> tuple[torch.Tensor, torch.Tensor]:
             ndmin=2,
         )
     if rows.shape[1] != 785:
-        raise DataError(f"{rows.shape[1]} columns instead of 785, the label and 784 pixels")
+        raise DataError(f"{rows.shape[1]} columns, not a label and 784 pixels (see --val-size)")
     return tensors(rows[:, 1:].reshape(-1, 28, 28), rows[:, 0])
 
 

@@ -131,12 +131,13 @@ def mirrors(server, monkeypatch):
     def mirrors(*behaviours):
         urls = [f"http://127.0.0.1:{server.server_port}/{behaviour}/" for behaviour in behaviours]
         monkeypatch.setattr(datasets.MNIST, "mirrors", urls)
+        hang = {"hangs", "silent"} & {*behaviours}  # a busy machine may be slow to answer
+        monkeypatch.setattr(download, "TIMEOUT", 1 if hang else 60)
 
     monkeypatch.setattr(socket.socket, "connect", loopback_only)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(datasets.MNIST, "resources", MD5)
     monkeypatch.setattr(idx, "SHA256", DIGESTS)
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
     monkeypatch.setattr(synthetic, "generate", draw)
     mirrors("not_found")
     return mirrors
@@ -162,20 +163,16 @@ def assert_is_mnist(folder):
 
 
 @pytest.mark.parametrize("behaviour", FAILING)
-def test_mirrors_that_fail_end_in_one_line_and_leave_nothing(behaviour, mirrors, tmp_path, capfd):
-    mirrors(behaviour, behaviour)
-    with pytest.raises(
-        DataError, match=r"^MNIST cannot be downloaded \(http.*; put train"
-    ) as error:
+def test_mirrors_that_fail_end_in_one_line_and_a_good_one_makes_up_for_them(
+    behaviour, mirrors, tmp_path, capfd
+):
+    mirrors(behaviour, "not_found")
+    why = r"^MNIST cannot be downloaded \(http.*; http.*; put train.tar and test.tar into"
+    with pytest.raises(DataError, match=why) as error:
         download.ensure(tmp_path, "mnist")
     assert str(error.value).isprintable()  # so on one line too
-    assert str(error.value).count("http://127.0.0.1") >= 2
     assert listing(tmp_path) == [] and socket.getdefaulttimeout() is None
     assert capfd.readouterr().err == f"{tmp_path}: downloading MNIST, 12 MB\n"
-
-
-@pytest.mark.parametrize("behaviour", FAILING)
-def test_a_good_second_mirror_makes_up_for_a_failing_first_one(behaviour, mirrors, tmp_path):
     mirrors(behaviour, "good")
     assert download.ensure(tmp_path) == tmp_path
     assert_is_mnist(tmp_path)
@@ -240,15 +237,8 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
 
 
 def test_a_torchvision_that_cannot_be_imported_is_named_with_its_cure(tmp_path, monkeypatch):
-    class Broken:
-        def find_spec(self, name, *_):
-            if name == "torchvision":
-                raise RuntimeError("operator torchvision::nms does not exist")
-
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    mend = "nms does not exist.*pip install --force-reinstall torch torchvision"
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    mend = "cannot be imported .*pip install --force-reinstall torch torchvision"
     with pytest.raises(DataError, match=mend):
         download.ensure(tmp_path, "mnist")
     assert download.ensure(tmp_path) == tmp_path / "generated"

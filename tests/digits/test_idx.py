@@ -87,7 +87,11 @@ BAD = {
     "npz, letters": ("npz", keras(labels=LABELS + 1), "labels are not whole numbers from 0 to 9"),
     "npz, flat": ("npz", keras(IMAGES.reshape(12, 784)), "not N x 28 x 28"),
     "npz, text": ("npz", b"x_train", "not a zip file"),
-    "csv, no labels": ("csv", b"0," * 783 + b"0\n", "784 columns instead of 785"),
+    "csv, no labels": (
+        "csv",
+        b"0," * 783 + b"0\n",
+        "784 columns, not a label and 784 pixels .see --val-size",
+    ),
     "csv, 256": ("csv", csv_file(IMAGES.astype(int) + 256), "256"),
     "csv, -1": ("csv", csv_file(labels=-LABELS), "-5"),
     "csv, a label of 10": ("csv", csv_file(labels=LABELS + 1), "labels are not whole numbers"),
