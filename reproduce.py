@@ -15,6 +15,7 @@ from training import program
 program.begin(__name__)
 
 import argparse
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -35,6 +36,7 @@ from study.experiments import ALL, EXPERIMENTS, JUDGED
 from training import checkpoint, data, distributed
 from training.checkpoint import RUNS
 from training.config import Config, one_for_each_seed, parse
+from training.program import tell
 from training.report import Report, evaluated
 
 import torch
@@ -69,49 +71,40 @@ def make_plan(names: Iterable[str], options: argparse.Namespace) -> Plan:
         if name == "generated" and not test_set.published:
             continue
         config, _ = parse(ALL[name].command.split(), "")
-        config, _, _ = data.prepared(config, train_set, test_set)
+        config, *_ = data.prepared(config, train_set, test_set)
         configs = one_for_each_seed(replace(config, name=""), options.seeds or ALL[name].seeds)
         end = "_tested_on_mnist" * (name == "generated")
         plan[name] = [replace(config, name=config.name + end) for config in configs]
     return plan
 
 
-def on_disk(config: Config, device: torch.device) -> tuple[list[dict], list[str]]:
-    """The history of a run, and what keeps it from counting, such as another version of torch."""
-    try:
-        saved = checkpoint.load(RUNS / config.name)
-    except CheckpointError as error:
-        return [], [str(error)]
-    before = saved["config"].to_dict() | saved["versions"]
-    now = config.to_dict() | checkpoint.versions(config, device)
-    return saved["history"], [
-        f"{key} was {before.get(key)!s:.40}, is {value!s:.40}"
-        for key, value in now.items()
-        if key not in ("name", "recipe") and before.get(key) != value
-    ]
+def survey(plan: Plan, device: torch.device) -> tuple[tables.Results, list]:
+    """The results of the runs that are finished; and (experiment, config, begun) of the others.
 
-
-def unfinished(plan: Plan, device: torch.device) -> list[tuple[str, Config, bool]]:
-    """The experiment and the configuration of each run to do, and whether it was begun."""
-    states = [(name, config, *on_disk(config, device)) for name in plan for config in plan[name]]
-    return [
-        (name, config, bool(history) and not differing)
-        for name, config, history, differing in states
-        if differing or len(history) < config.epochs
-    ]
-
-
-def collect(plan: Plan, device: torch.device) -> tables.Results:
-    """The histories of the runs that count as finished; names those that do not."""
+    A run that was made otherwise, with another version of torch say, does not count; a line says
+    so, and it starts anew.
+    """
     results: tables.Results = {}
-    for name, configs in plan.items():
-        for config in configs:
-            history, differing = on_disk(config, device)
-            if history and differing:
-                program.tell(f"warning: {config.name} is not counted: {'; '.join(differing)}")
-            elif len(history) == config.epochs:
-                results.setdefault(name, {})[config.seed] = history
-    return results
+    others = []
+    for name, config in [(name, config) for name, configs in plan.items() for config in configs]:
+        history, differing = [], []
+        with contextlib.suppress(CheckpointError):  # it was not started, or its file is damaged
+            saved = checkpoint.load(RUNS / config.name)
+            history = saved["history"]
+            before = saved["config"].to_dict() | saved["versions"]
+            now = config.to_dict() | checkpoint.versions(config, device)
+            differing = [
+                f"{key} was {before.get(key)!s:.40}, is {now[key]!s:.40}"
+                for key in now
+                if key not in ("name", "recipe") and before.get(key) != now[key]
+            ]
+        if differing:
+            tell(f"warning: {config.name} is not counted: {'; '.join(differing)}")
+        if differing or len(history) < config.epochs:
+            others.append((name, config, bool(history) and not differing))
+        else:
+            results.setdefault(name, {})[config.seed] = history
+    return results, others
 
 
 def complete(results: tables.Results, plan: Plan) -> tables.Results:
@@ -123,20 +116,24 @@ def complete(results: tables.Results, plan: Plan) -> tables.Results:
     }
 
 
+def tests(plan: Plan, options: argparse.Namespace) -> Plan:
+    """The runs of the study on the test set, once every setting was judged."""
+    results, _ = survey(plan, options.device)
+    best = tables.best_settings(complete(results, plan)).values()
+    return make_plan([s.tested for setting in best for s in (setting, setting.baseline)], options)
+
+
 # Running
 
 
 def run_all(plan: Plan, options: argparse.Namespace) -> bool:
     """Run what is not finished, `--jobs` at a time; gives whether all succeeded."""
-    succeeded = True
+    succeeded, (_, others) = True, survey(plan, options.device)
     context = multiprocessing.get_context("spawn")  # a fork cannot use CUDA, nor OpenMP's threads
     with ProcessPoolExecutor(options.jobs, context, begin_process) as pool:
         try:
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the processes inherit it
-            futures = [
-                pool.submit(run_one, *run, options.device, options.data_dir)
-                for run in unfinished(plan, options.device)
-            ]
+            futures = [pool.submit(run_one, *o, options.device, options.data_dir) for o in others]
             signal.signal(signal.SIGINT, handler)
             for future in tqdm(as_completed(futures), total=len(futures), unit="run", disable=None):
                 success, line = future.result()
@@ -170,8 +167,7 @@ def run_one(
 ) -> tuple[bool, str]:
     """Start or continue a run; gives whether it succeeded, and a line that says how it ended."""
     try:
-        train_set, test_set = sets(experiment, device, data_dir)
-        run = fit(config, train_set, test_set, resume, Report(quiet=True))
+        run = fit(config, *sets(experiment, device, data_dir), resume, Report(quiet=True))
     except (UserError, OSError) as error:
         return False, f"{config.name}: failed: {error}"
     accuracy = run.history[-1]["test_accuracy"]
@@ -181,15 +177,12 @@ def run_one(
 def show_commands(plan: Plan, options: argparse.Namespace) -> None:
     """Print the command of each run that is not finished, one a line."""
     where = ["--threads", "1", "--device", options.device.type, "--data-dir", options.data_dir]
-    for name, config, resume in unfinished(plan, options.device):
+    for name, config, resume in survey(plan, options.device)[1]:
         if name != "generated":
             words = ["python", "main.py", *ALL[name].command.split(), "--seed", str(config.seed)]
             print(shlex.join([*words, *where, *["--resume"] * resume]))
     if "generated" in plan:
-        program.tell(
-            "note: main.py cannot train on generated digits and test on MNIST; this does: "
-            "python reproduce.py --only generated"
-        )
+        tell("note: the experiment generated is not here: python reproduce.py --only generated")
 
 
 # The results
@@ -197,73 +190,50 @@ def show_commands(plan: Plan, options: argparse.Namespace) -> None:
 
 def write(plan: Plan, options: argparse.Namespace) -> None:
     """Write the documents, if the experiments are complete and on the published MNIST."""
-    results = collect(plan, options.device)
+    results, _ = survey(plan, options.device)
     if not options.study:
         print("\n".join(tables.main_table(results, list(results))))
     published = all(plan[name][0].data == "mnist" for name in plan if name != "generated")
     whole = complete(results, plan) if published else {}
     if not options.write and whole.keys() != (plan if options.study else EXPERIMENTS).keys():
-        print(
-            "not written: the documents take only complete experiments on the published MNIST; "
-            "finish all of them, or use --write"
-        )
+        why = "the documents take only complete experiments on the published MNIST"
+        print(f"not written: {why}; finish all of them, or use --write")
         return
     if whole:
         config = plan[next(iter(whole))][0]
         tables.write(whole, checkpoint.versions(config, options.device))
     tables.write_documents()
     if "best" in whole:
-        draw_hardest(plan["best"], options)
+        draw_hardest(plan["best"], sets("best", options.device, options.data_dir)[1])
     print(f"written: docs/results.csv ({', '.join(whole) or 'as it was'}), tables and pictures")
 
 
-def draw_hardest(configs: list[Config], options: argparse.Namespace) -> None:
+def draw_hardest(configs: list[Config], test_set: MNIST) -> None:
     """Draw the test images that every network of some runs reads wrong; OSError."""
     from figures import study, style  # here, because matplotlib takes 0.3 s to import
 
-    _, test_set = load("auto", options.device, options.data_dir)
-    answers = []
-    for config in configs:
-        network = checkpoint.network(checkpoint.load(RUNS / config.name)).to(options.device)
-        logits = predict(network, test_set, torch.arange(len(test_set)))
-        answers.append(logits.argmax(1).cpu())
-    images, labels = test_set.data.cpu(), test_set.targets.cpu()
-    figure = study.hardest(images, labels, torch.stack(answers))
+    order, device = torch.arange(len(test_set)), test_set.data.device
+    saved = [checkpoint.load(RUNS / config.name) for config in configs]
+    networks = [checkpoint.network(state).to(device) for state in saved]
+    answers = torch.stack([predict(net, test_set, order).argmax(1).cpu() for net in networks])
+    figure = study.hardest(test_set.data.cpu(), test_set.targets.cpu(), answers)
     style.save(figure, tables.ROOT / "plots" / "hardest.png")
 
 
-def export(plan: Plan, options: argparse.Namespace) -> None:
-    """Write the weights of an experiment's seed 0 as a file that predict.py can use."""
-    config = plan[exported(options)][0]
-    history, differing = on_disk(config, options.device)
-    if differing or len(history) < config.epochs:
-        why = "; ".join(differing) or f"{len(history)} of {config.epochs} epochs"
-        raise UserError(f"--export: {config.name} is not finished ({why})")
-    checkpoint.export(RUNS / config.name, options.export)
-    print(options.export)
-
-
 def exported(options: argparse.Namespace) -> str:
+    """The experiment whose weights are exported: the one that was named, else `best`."""
     return options.only[0] if len(options.only) == 1 else "best"
 
 
 # The program
 
 
-def experiments(text: str) -> list[str]:
-    """A converter for argparse: names of experiments, with commas between them."""
-    names = text.split(",")
-    if unknown := [name for name in names if name not in ALL]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(EXPERIMENTS)}")
-    return names
-
-
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line's options."""
     parser = program.Parser(__doc__)
     add = parser.add_argument
-    only_help = "experiments to run (default: all)"
-    add("--only", type=experiments, default=list(EXPERIMENTS), metavar="NAME,NAME", help=only_help)
+    all_names = ",".join(EXPERIMENTS)
+    add("--only", default=all_names, metavar="NAME,NAME", help="experiments to run (default: all)")
     study_help = "in place of experiments: what dropout and weight decay do, as a map"
     add("--study", choices=["regularization"], help=study_help)
     seeds_help = "seeds 0 to N-1 (default: as in the README)"
@@ -280,21 +250,15 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="as for main.py (default: auto)")
     add("--data-dir", default="data", help="as for main.py (default: data)")
     options = parser.parse_args(argv)
-    if options.study:
-        options.only = list(JUDGED)
-    for key in ("seeds", "jobs"):
-        if not 1 <= (getattr(options, key) or 1) <= 1000:
-            parser.error(f"argument --{key}: must be from 1 to 1000")
+    options.only = list(JUDGED) if options.study else options.only.split(",")
+    if unknown := [name for name in options.only if name not in ALL]:
+        parser.error(f"argument --only: {unknown[0]!r} is none of {all_names}")
+    if not all(1 <= number <= 1000 for number in (options.jobs, options.seeds or 1)):
+        parser.error("arguments --jobs, --seeds: must be from 1 to 1000")
     if options.export and exported(options) not in options.only:
         parser.error("argument --export: name one experiment with --only")
     options.device = parse(["--device", options.device], "")[1].device
     return options
-
-
-def tests(plan: Plan, options: argparse.Namespace) -> Plan:
-    """The runs of the study on the test set, once every setting was judged."""
-    best = tables.best_settings(complete(collect(plan, options.device), plan)).values()
-    return make_plan([s.tested for setting in best for s in (setting, setting.baseline)], options)
 
 
 @program.guarded
@@ -319,7 +283,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         succeeded = run_all(plan, options)
     write(plan, options)
     if options.export:
-        export(plan, options)
+        config = plan[exported(options)][0]
+        if config in [unfinished for _, unfinished, _ in survey(plan, options.device)[1]]:
+            raise UserError(f"--export: {config.name} is not finished; run it first")
+        checkpoint.export(RUNS / config.name, options.export)
+        print(options.export)
     return 0 if succeeded else 1
 
 

@@ -40,7 +40,7 @@ def plan(*arguments):
 def run_all():
     """Run in this process what is not finished; gives what is said of each run."""
     runs, options = plan()
-    todo = reproduce.unfinished(runs, options.device)
+    _, todo = reproduce.survey(runs, options.device)
     return [reproduce.run_one(*run, options.device, options.data_dir) for run in todo]
 
 
@@ -98,17 +98,16 @@ def test_a_run_has_the_numbers_of_its_command(folder, capsys):
 def test_only_finished_runs_of_this_experiment_count(what, change, folder, capsys):
     run_all()
     runs, options = plan()
-    assert list(reproduce.collect(runs, options.device)["mlp"]) == [0, 1]
+    assert list(reproduce.survey(runs, options.device)[0]["mlp"]) == [0, 1]
     edit("mlp_epochs2_seed1_d", **change(checkpoint.load("runs/mlp_epochs2_seed1_d")))
     capsys.readouterr()
-    assert list(reproduce.collect(runs, options.device)["mlp"]) == [0]
+    results, ((_, _, resume),) = reproduce.survey(runs, options.device)
+    assert list(results["mlp"]) == [0] and resume == (not what)
     told = capsys.readouterr().err
     assert told.count("\n") == bool(what) and what in told
-    ((_, _, resume),) = reproduce.unfinished(runs, options.device)
-    assert resume == (not what)
     run_all()
     assert Path("runs/mlp_epochs2_seed1_d.1").exists() == bool(what)  # nothing is lost
-    assert list(reproduce.collect(runs, options.device)["mlp"]) == [0, 1]
+    assert list(reproduce.survey(runs, options.device)[0]["mlp"]) == [0, 1]
 
 
 def test_only_complete_experiments_on_mnist_reach_the_results(folder, monkeypatch, capsys):
@@ -155,7 +154,7 @@ def test_weights_of_an_unfinished_or_other_run_are_not_exported(folder, monkeypa
     saved = checkpoint.load("runs/mlp_epochs2_d")
     edit("mlp_epochs2_d", epoch=1, history=saved["history"][:1])
     assert reproduce.main(options) == 1
-    assert "is not finished (1 of 2 epochs)" in capsys.readouterr().err
+    assert "mlp_epochs2_d is not finished" in capsys.readouterr().err
     assert not Path("w.pt").exists()
     edit("mlp_epochs2_d", epoch=2, history=saved["history"])
     assert reproduce.main(options) == 0
@@ -206,7 +205,7 @@ def test_all_end_together_and_the_same_command_continues(struck, folder, monkeyp
     if struck != "parent":  # whose processes may have said something
         assert len(Path("output.txt").read_text().splitlines()) == 1
     runs, options = plan()
-    todo = reproduce.unfinished(runs, options.device)
+    _, todo = reproduce.survey(runs, options.device)
     assert [(config.name, resume) for _, config, resume in todo] == [(name, True) for name in NAMES]
 
 
