@@ -45,6 +45,7 @@ from training.checkpoint import load, network
 import torch
 from torch import nn
 
+ENDINGS = (".html", ".onnx", ".c", ".zip")
 MARK = "lenet5-mnist export.py"  # in every file that this program writes
 TEMPLATE = Path(__file__).resolve().with_name("export.html")
 BEST = SHIPPED.with_name("lenet5.pt")  # trained on MNIST alone
@@ -86,28 +87,22 @@ def page(model: nn.Module, checkpoint: dict) -> bytes:
         facts.append(f"{tested_on} accuracy {100 * history[-1]['test_accuracy']:.2f}\u00a0%")
     layers = [as_json(layer) for layer in layers_of(model)]
     values = {"layers": layers, "mean": MEAN, "std": STD, "sure": SURE, "runner_up": RUNNER_UP}
-    text = TEMPLATE.read_text(encoding="utf-8")
-    for name, value in {
-        "mark": MARK,
-        "title": html.escape(title),
-        "facts": html.escape(", ".join(facts)),
-        "network": json.dumps(values, indent=1),
-    }.items():
-        text = text.replace(f"{{{{{name}}}}}", value)
-    return text.encode()
+    fields = {"mark": MARK, "title": html.escape(title), "facts": html.escape(", ".join(facts))}
+    fields["network"] = json.dumps(values, indent=1)
+    return write.fill(TEMPLATE.read_text(encoding="utf-8"), fields).encode()
 
 
 def as_json(layer: nn.Module) -> dict:
     """A layer as the page's script takes it, its weights as float32 in base64."""
     facts: dict = {"kind": type(layer).__name__}
     if isinstance(layer, nn.MaxPool2d):
-        facts |= {"size": layer.kernel_size}
+        facts["size"] = layer.kernel_size
     if isinstance(layer, nn.Conv2d | nn.Linear):
+        facts["shape"] = list(layer.weight.shape)
         bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias
-        facts |= {"shape": list(layer.weight.shape)}
         for name, values in {"weight": layer.weight, "bias": bias}.items():
             content = values.detach().numpy().astype("<f4").tobytes()
-            facts |= {name: base64.b64encode(content).decode()}
+            facts[name] = base64.b64encode(content).decode()
     return facts
 
 
@@ -125,19 +120,23 @@ def onnx(model: nn.Module) -> bytes:
         advice = "python -m pip install -r requirements-export.txt"
         raise UserError(f"{', '.join(missing)}: not installed, and ONNX needs it; {advice}")
     whole = nn.Sequential(FromInk(), model).eval()
+    images = torch.rand(7, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     logging.disable(logging.CRITICAL)  # the exporter's notes are for its developers
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             content = translated(whole)
-            off = difference(content, whole)
+            session = importlib.import_module("onnxruntime").InferenceSession(content)
+            (logits,) = session.run(["logits"], {"images": images.numpy()})
     except Exception as error:  # of many kinds, with messages of many lines
         name, why = type(model).__name__, textwrap.shorten(str(error), 200, placeholder=" ...")
         raise UserError(f"{name}: ONNX cannot express it ({why}); edit its forward") from None
     finally:
         logging.disable(logging.NOTSET)
-    if not off <= TOLERANCE:
-        raise UserError(f"onnxruntime: its logits are {off:.1g} off PyTorch's; update both")
+    with torch.inference_mode():
+        difference = (torch.from_numpy(logits) - whole(images)).abs().max().item()
+    if not difference <= TOLERANCE:
+        raise UserError(f"onnxruntime: its logits are {difference:.1g} off PyTorch's; update both")
     return content
 
 
@@ -160,47 +159,22 @@ def translated(whole: nn.Module) -> bytes:
     return file.SerializeToString(deterministic=True)
 
 
-def difference(content: bytes, whole: nn.Module) -> float:
-    """The largest difference between the logits of an ONNX file and of PyTorch."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    images = torch.rand(7, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    (logits,) = session.run(["logits"], {"images": images.numpy()})
-    with torch.inference_mode():
-        return (torch.from_numpy(logits) - whole(images)).abs().max().item()
-
-
 def in_integers(model: nn.Module, checkpoint: dict, options: argparse.Namespace) -> bytes:
     """A network in integers as a C file or as memory files; tells its accuracy; UserError."""
     place = argparse.Namespace(data_dir=options.data_dir, data="auto", device="cpu")
     train_set, test_set = data.load(("train", "test"), place)
     layers = quantize(layers_of(model), train_set.data[:CALIBRATION], options.bits)
     real, integer, same = (f"{100 * share:.2f} %" for share in compare(model, layers, test_set))
-    about = {
-        "mark": MARK,
-        "title": getattr(model, "title", type(model).__name__),
-        "name": re.sub(r"\W|^(?=\d)", "_", checkpoint["config"].model, flags=re.ASCII),
-        "checkpoint": printable(options.checkpoint.name),
-        "bits": options.bits,
-        "data": data.data_name([train_set, test_set]),
-        "integer": integer,
-        "real": real,
-        "same": same,
-    }
+    about = {"mark": MARK, "title": getattr(model, "title", type(model).__name__)}
+    about["name"] = re.sub(r"\W|^(?=\d)", "_", checkpoint["config"].model, flags=re.ASCII)
+    about |= {"checkpoint": printable(options.checkpoint.name), "bits": options.bits}
+    about |= {"data": data.data_name([train_set, test_set])}
+    about |= {"integer": integer, "real": real, "same": same}
     print(f"in integers: test accuracy {integer}; {same} of the answers are the same")
     labels = test_set.targets.tolist()
     examples = test_set.data[[labels.index(digit) for digit in range(10) if digit in labels]]
     writer = write.c_file if options.destination.suffix == ".c" else write.memory_files
     return writer(layers, examples, about)
-
-
-WRITERS = {
-    ".html": lambda model, checkpoint, options: page(model, checkpoint),
-    ".onnx": lambda model, checkpoint, options: onnx(model),
-    ".c": in_integers,
-    ".zip": in_integers,
-}
 
 
 def read_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -213,36 +187,36 @@ def read_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data-dir", type=Path, help=".c, .zip: where MNIST is (default: data)")
     options = parser.parse_args(argv)
     ending = options.destination.suffix
-    if ending not in WRITERS:
-        parser.error(
-            f"{printable(options.destination)}: its ending is none of {', '.join(WRITERS)}"
-        )
-    if WRITERS[ending] is not in_integers and (options.bits or options.data_dir):
+    if ending not in ENDINGS:
+        name = printable(options.destination)
+        parser.error(f"{name}: its ending is none of {', '.join(ENDINGS)}")
+    integers = ending in (".c", ".zip")
+    if not integers and (options.bits or options.data_dir):
         parser.error(f"--bits and --data-dir are not for {ending}")
-    shipped = BEST if WRITERS[ending] is in_integers else SHIPPED
-    options.checkpoint = options.checkpoint or shipped
+    options.checkpoint = options.checkpoint or (BEST if integers else SHIPPED)
     options.bits, options.data_dir = options.bits or 8, options.data_dir or Path("data")
     return options
-
-
-def require_own(path: Path) -> None:
-    """Raise UserError if there is a file that this program did not write."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        if MARK.encode() not in file.read(2000):
-            what = "exists, and this program did not write it"
-            raise UserError(f"{printable(path)}: {what}; give another name")
 
 
 @program.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; gives its exit status."""
     options = read_command_line(argv)
-    path = options.destination
-    require_own(path)
+    path, name = options.destination, printable(options.destination)
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        if MARK.encode() not in file.read(2000):
+            raise UserError(f"{name}: exists, and another program wrote it; give another name")
     checkpoint = load(options.checkpoint)
     print(weights_in_words(options.checkpoint, checkpoint))
-    write_whole(path, WRITERS[path.suffix](network(checkpoint), checkpoint, options))
-    print(printable(path))
+    model = network(checkpoint)
+    if path.suffix == ".html":
+        content = page(model, checkpoint)
+    elif path.suffix == ".onnx":
+        content = onnx(model)
+    else:
+        content = in_integers(model, checkpoint, options)
+    write_whole(path, content)
+    print(name)
     return 0
 
 

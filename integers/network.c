@@ -8,7 +8,7 @@
    0 is ground and 255 is ink, and the digit is centred as MNIST's are. A logit of the network is
    logits[digit] / 2^{{exponent}}; the largest one is the answer.
 
-   The weights are those of {{checkpoint}}. On the test set of {{data}}, {{integer}} of the
+   The weights are those of {{checkpoint}}. On the test set ({{data}}), {{integer}} of the
    answers are right (in floating point {{real}}), and {{same}} are those of floating point.
 
    Weights have {{bits}} bits, activations 8, sums 32. Constants: {{constants}} bytes. RAM: {{memory}} bytes.
