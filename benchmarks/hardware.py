@@ -1,14 +1,14 @@
-"""Measures the network in integers, and writes the tables of docs/hardware.md.
+"""Measures networks in integers, and writes the tables of docs/hardware.md.
 
     python -m benchmarks.hardware runs/lenet5_best*
 
-The arguments are the finished runs of one recipe, with several seeds. MNIST is in --data-dir. The
-times are those of one image on one core, measured in turns; they need cc and onnxruntime.
+The arguments are the runs of one recipe with several seeds; those that are finished count. MNIST is
+in --data-dir. The times need cc, onnxruntime, and a machine with nothing else to do.
 """
 
 import argparse
 import ctypes
-import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -27,72 +27,69 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "hardware.md"
 ROUNDS, CALLS = 60, 100  # of each program, in turns
 
 
-def accuracies(path, train_set, test_set):
+def accuracies(checkpoint, train_set, test_set):
     """Per cent that are right: in floating point, then with each number of bits."""
-    model = export.network(export.load(path))
-    values = []
-    for bits in BITS:
-        layers = quantize(export.layers_of(model), train_set.data[: export.CALIBRATION], bits)
-        real, integer, _ = compare(model, layers, test_set)
-        values += [100 * integer] if values else [100 * real, 100 * integer]
-    return values
+    model = export.network(checkpoint)
+    network, pixels = export.layers_of(model), train_set.data[: export.CALIBRATION]
+    results = [compare(model, quantize(network, pixels, bits), test_set) for bits in BITS]
+    return [100 * results[0][0]] + [100 * integer for _, integer, _ in results]
 
 
 def accuracy_table(runs, train_set, test_set):
     """The shipped weights, then the runs: mean and deviation, and differences in pairs."""
-    bits = " | ".join(f"{bits} bits" for bits in BITS)
-    lines = [f"| weights | floating point | {bits} |", "| --- |" + " ---: |" * (1 + len(BITS))]
+    rows = []
     for path in (export.BEST, export.SHIPPED):
-        values = " | ".join(f"{value:.2f} %" for value in accuracies(path, train_set, test_set))
-        lines.append(f"| `pretrained/{path.name}` | {values} |")
-    if len(runs) > 1:
-        columns = [*zip(*(accuracies(run, train_set, test_set) for run in runs), strict=True)]
-        values = " | ".join(f"{mean(column):.2f} ± {stdev(column):.2f} %" for column in columns)
-        lines.append(f"| `best`, {len(runs)} seeds | {values} |")
-        changes = []
-        for column in columns[1:]:
-            pairs = [value - real for value, real in zip(column, columns[0], strict=True)]
-            change, low, high = intervals.interval(pairs)
-            changes.append(f"{change:+.2f} ({low:+.2f} to {high:+.2f})")
-        lines.append(f"| change, in points (95 % interval) | | {' | '.join(changes)} |")
-    return "\n".join(lines)
+        values = accuracies(export.load(path), train_set, test_set)
+        rows.append([f"`pretrained/{path.name}`", *(f"{value:.2f} %" for value in values)])
+    checkpoints = [export.load(run) for run in runs]
+    finished = [saved for saved in checkpoints if saved["epoch"] == saved["config"].epochs]
+    if len(finished) > 1:
+        seeds = [accuracies(checkpoint, train_set, test_set) for checkpoint in finished]
+        columns = [*zip(*seeds, strict=True)]
+        values = [f"{mean(column):.2f} ± {stdev(column):.2f} %" for column in columns]
+        rows.append([f"`best`, {len(seeds)} seeds", *values])
+        rows.append(["change, in points (95 % interval)", ""])
+        for bits in range(1, len(columns)):
+            change, low, high = intervals.interval([seed[bits] - seed[0] for seed in seeds])
+            rows[-1].append(f"{change:+.2f} ({low:+.2f} to {high:+.2f})")
+    return tables.markdown(["weights", "floating point", *(f"{bits} bits" for bits in BITS)], rows)
 
 
 def cost_table(layers, images):
-    """What each layer needs; a multiplication always comes with an addition."""
-    lines = ["| layer | outputs | bytes of weights and biases | multiplications | shift |"]
-    lines.append("| --- | --- | ---: | ---: | ---: |")
-    totals = [0, 0]
+    """What each layer needs; an addition comes with each multiplication."""
+    rows, bytes_in_all, products_in_all = [], 0, 0
     for facts, layer, values in write.described(layers, images):
         size = products = 0
         if layer.weight is not None:
             size = layer.weight.numel() + 4 * layer.bias.numel()
             products = values[0].numel() * layer.weight[0].numel()
-        totals = [totals[0] + size, totals[1] + products]
-        numbers = f"{size:,} | {products:,} | {'–' if layer.shift is None else layer.shift}"
-        lines.append(f"| {layer.kind} | {write.by(facts['outputs'])} | {numbers} |")
-    return "\n".join([*lines, f"| total | | {totals[0]:,} | {totals[1]:,} | |"])
+        bytes_in_all, products_in_all = bytes_in_all + size, products_in_all + products
+        shift = "" if layer.shift is None else str(layer.shift)
+        rows.append([layer.kind, write.by(facts["outputs"]), f"{size:,}", f"{products:,}", shift])
+    rows.append(["total", "", f"{bytes_in_all:,}", f"{products_in_all:,}", ""])
+    columns = ["layer", "outputs", "bytes of weights and biases", "multiplications", "shift"]
+    return tables.markdown(columns, rows, left=2)
 
 
-def times(model, layers, images, about):
-    """Seconds for one image, from its bytes to its logits, as median over the rounds."""
+def times(model, layers, image):
+    """Seconds from an image's bytes to its logits in each program, as median over the rounds."""
     import onnxruntime
 
     torch.set_num_threads(1)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(export.onnx(model), options)
+    template = (write.HERE / "network.c").read_text()
+    about = dict.fromkeys(re.findall(r"\{\{([a-z_]+)\}\}", template), "network")
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "network.c").write_bytes(write.c_file(layers, images, about))
+        Path(folder, "network.c").write_bytes(write.c_file(layers, image, about))
         command = ["cc", "-std=c99", "-O2", "-fPIC", "-shared", "network.c", "-o", "network.so"]
         subprocess.run(command, cwd=folder, check=True)
-        function = ctypes.CDLL(str(Path(folder, "network.so")))[about["name"]]
-    image, logits = images[:1], (ctypes.c_int32 * 10)()
-    pixels = (ctypes.c_uint8 * 784).from_buffer_copy(image.numpy().tobytes())
-    read = images[:1, None].numpy
+        function = ctypes.CDLL(str(Path(folder, "network.so"))).network
+    pixels, logits = image.numpy(), (ctypes.c_int32 * 10)()
     programs = {
-        "C, `-O2`": lambda: function(pixels, logits),
-        "ONNX Runtime": lambda: session.run(None, {"images": read().astype("f4") / 255}),
+        "the C file, `cc -O2`": lambda: function(pixels.ctypes, logits),
+        "ONNX Runtime": lambda: session.run(None, {"images": pixels[None].astype("f4") / 255}),
         "PyTorch": lambda: model(normalize(image)),
     }
     seconds = {name: [] for name in programs}
@@ -107,11 +104,12 @@ def times(model, layers, images, about):
 
 
 def time_table(seconds):
-    """The times in microseconds, and as shares of PyTorch's."""
-    lines = ["| program | one image | of PyTorch's time |", "| --- | ---: | ---: |"]
-    for name, value in seconds.items():
-        lines.append(f"| {name} | {1e6 * value:.0f} µs | {value / seconds['PyTorch']:.2f} |")
-    return "\n".join([*lines, f"\n{platform.processor() or platform.machine()}, one thread."])
+    """The times in microseconds, and as parts of PyTorch's."""
+    rows = [
+        [name, f"{1e6 * value:.0f} µs", f"{value / seconds['PyTorch']:.2f}"]
+        for name, value in seconds.items()
+    ]
+    return tables.markdown(["program", "one image", "of PyTorch's time"], rows)
 
 
 def main():
@@ -123,13 +121,12 @@ def main():
     train_set, test_set = MNIST(options.data_dir), MNIST(options.data_dir, train=False)
     model = export.network(export.load(export.BEST))
     layers = quantize(export.layers_of(model), train_set.data[: export.CALIBRATION])
-    images = test_set.data[:1]
-    about = dict.fromkeys(("mark", "title", "checkpoint", "data", "real", "integer", "same"), "")
-    seconds = times(model, layers, images, about | {"name": "lenet5", "bits": 8})
-    tables.include(options.document, "times", time_table(seconds))
-    tables.include(options.document, "costs", cost_table(layers, images))
-    accuracy = accuracy_table(options.runs, train_set, test_set)
-    tables.include(options.document, "accuracy", accuracy)
+    for what, lines in {
+        "times": time_table(times(model, layers, test_set.data[:1])),
+        "costs": cost_table(layers, test_set.data[:1]),
+        "accuracy": accuracy_table(options.runs, train_set, test_set),
+    }.items():
+        tables.include(options.document, what, "\n".join(lines))
 
 
 if __name__ == "__main__":
