@@ -41,7 +41,7 @@ def accuracy_table(runs, train_set, test_set):
     for path in (export.BEST, export.SHIPPED):
         values = accuracies(export.load(path), train_set, test_set)
         rows.append([f"`pretrained/{path.name}`", *(f"{value:.2f} %" for value in values)])
-    checkpoints = [export.load(run) for run in runs]
+    checkpoints = [export.load(run) for run in runs if Path(run).is_dir()]  # not their summaries
     finished = [saved for saved in checkpoints if saved["epoch"] == saved["config"].epochs]
     if len(finished) > 1:
         seeds = [accuracies(checkpoint, train_set, test_set) for checkpoint in finished]

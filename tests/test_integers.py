@@ -11,6 +11,7 @@ import subprocess
 import zipfile
 
 import export
+from benchmarks import hardware
 from dataset import MNIST
 from digits import synthetic
 from files import UserError
@@ -266,3 +267,14 @@ def test_the_test_set_does_not_calibrate_and_the_same_command_gives_the_same_fil
     assert "NOT the published MNIST" in capsys.readouterr().out
     assert export.main([str(path), "--bits", "4", *options]) == 0
     assert path.read_bytes() != (files / f"lenet5.{ending}").read_bytes()
+
+
+def test_the_document_tells_what_was_measured(sets):
+    text = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
+    layers = quantize.quantize(shipped("lenet5.pt"), sets[0])
+    rows = [line.rpartition(" | ")[0] for line in hardware.cost_table(layers, sets[1][:1])]
+    assert all(row in text for row in rows)  # but for the shifts, which the images decide
+    changes = re.search(r"change, in points.*", text)[0]
+    eight, six, four = [float(number) for number in re.findall(r"([+-]\d\.\d\d) \(", changes)]
+    assert abs(eight) <= 0.015 <= abs(six) < 0.1 < abs(four) < 0.3
+    assert float(re.search(r"C file.*\| (\d\.\d\d) \|", text)[1]) <= 1 / 3
