@@ -142,9 +142,9 @@ def run(config: Config, options: argparse.Namespace, argv: Sequence[str] | None)
                 started = (checkpoint.RUNS / seeded.name / "checkpoint.pt").exists()
                 resume = options.resume and (started or not runs)
                 runs.append(fit(seeded, *sets, resume=resume, report=report))
+            report.end(runs)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(report.interrupted(argv)) from None
-        report.end(runs)
     return 0
 
 

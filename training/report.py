@@ -49,7 +49,7 @@ class Report:
     def __init__(self, quiet: bool = False):
         self.silent = quiet or distributed.rank() > 0
         self.started = time.perf_counter()
-        self.saved = ""  # which epoch of the present run is on disk, in words
+        self.saved = ""  # the last epoch that is on disk, in words
 
     def say(self, text: str = "") -> None:
         """Print a line, unless --quiet was given or this is not rank 0."""
@@ -72,7 +72,7 @@ class Report:
     def begin(self, folder: RunFolder) -> None:
         """Name a run and head its table; show the epochs that a resumed run has."""
         config, history = folder.config, folder.history
-        self.config, self.saved = config, ""
+        self.config = config
         self.began, self.used = time.perf_counter(), time.process_time()
         self.on_cpu = folder.device.type == "cpu"
         what, options = title(config, in_words(folder.method))
