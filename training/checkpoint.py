@@ -62,7 +62,10 @@ def run_folder(
     """Lock, start or continue a run of a model, optimizer and scheduler; CheckpointError."""
     with locked(config):
         saved = distributed.from_rank_0(lambda: start(config, device, resume))
-        yield RunFolder(config, restore(saved, config, **parts), device, parts)
+        folder = RunFolder(config, restore(saved, config, **parts), device, parts)
+        if saved:
+            folder.write_tables()  # a kill may have come before them
+        yield folder
 
 
 @contextlib.contextmanager
@@ -114,7 +117,6 @@ def start(config: Config, device: torch.device, resume: bool) -> dict | None:
     if others:
         words = ", ".join(f"{key} {was[key]} instead of {now[key]}" for key in others)
         tell(f"warning: {folder}: saved with {words}: numbers as if never stopped need the same")
-    write_metrics(folder, config, saved["history"])  # a kill may have come before them
     return saved
 
 
@@ -154,6 +156,7 @@ class RunFolder:
 
     def __init__(self, config: Config, history: list[dict], device: torch.device, parts: dict):
         self.config, self.history, self.device, self.parts = config, history, device, parts
+        self.path = RUNS / config.name
         self.method = method(config, parts["optimizer"], parts["scheduler"])
 
     def add(self, row: dict) -> None:
@@ -163,7 +166,6 @@ class RunFolder:
         self.history.append(row)
         if distributed.rank() > 0:
             return
-        folder = RUNS / self.config.name
         classes = {f"{name}_class": type(part).__name__ for name, part in self.parts.items()}
         state = {
             "config": self.config,
@@ -172,12 +174,18 @@ class RunFolder:
             **{name: bare(part).state_dict() for name, part in self.parts.items()},
             "versions": versions(self.config, self.device) | classes,
         }
-        write_state(folder / "checkpoint.pt", state)
+        write_state(self.path / "checkpoint.pt", state)
+        self.write_tables()
+
+    def write_tables(self) -> None:
+        """Write the files of a run besides its checkpoint."""
+        if distributed.rank() > 0:
+            return
         try:
             values = self.config.to_dict() | self.method
             text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-            write_whole(folder / "config.json", text.encode())
-            write_metrics(folder, self.config, self.history)
+            write_whole(self.path / "config.json", text.encode())
+            write_metrics(self.path, self.config, self.history)
         except PermissionError as error:  # held by another program; the next epoch writes it again
             tell(f"warning: {error.filename}: {error.strerror}; the training goes on")
 
