@@ -2,8 +2,8 @@
 
 import contextlib
 import csv
-import dataclasses
 import errno
+import json
 import os
 import random
 import re
@@ -12,10 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
-import files as ground
+import files
 import main
 from dataset import MNIST
 from training import checkpoint, report
@@ -25,31 +25,39 @@ from training.report import Report
 
 import pytest
 import torch
-from helpers import ROOT, ended, fork, same, write_data
+from helpers import ROOT, ended, fork, interrupt, same, stopping, write_data
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and POSIX signals")
-MLP = "--model", "mlp", "--epochs", "3", "--name", "a"
+MLP = "--device cpu --model mlp --epochs 3 --batch-size 16"  # three steps in an epoch
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = write_data(tmp_path_factory.mktemp("data"))
+    folder = write_data(tmp_path_factory.mktemp("data"), 48, 60)
     MNIST(folder, train=True), MNIST(folder, train=False)  # leaves the caches
     return folder
 
 
 @pytest.fixture
 def command(data, tmp_path, monkeypatch):
-    """Run main.py's main in an empty folder on the small data; it draws nothing."""
+    """Train an MLP with main.py's main in an empty folder on the small data; it draws nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report, "draw", lambda runs: [])
+    return lambda line="": main.main([*f"{MLP} --name a {line} --data-dir".split(), str(data)])
 
-    def command(*options):
-        argv = ["main.py", "--data-dir", str(data), "--device", "cpu", *options]
-        monkeypatch.setattr(sys, "argv", argv)
-        return main.main(argv[1:])
 
-    return command
+@pytest.fixture(scope="module")
+def straight(data):
+    """The last checkpoint of an uninterrupted run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(data)
+        patch.setattr(report, "draw", lambda runs: [])
+        assert main.main([*MLP.split(), "--name", "straight", "--data-dir", "."]) == 0
+        return state("straight")
+
+
+def begun():
+    return Path("runs/a/checkpoint.pt").exists()
 
 
 def state(name="a"):
@@ -57,44 +65,34 @@ def state(name="a"):
 
 
 def agrees(name="a"):
-    """Whether metrics.csv is the checkpoint's history."""
-    with open(Path("runs", name, "metrics.csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
-    return rows == [
-        {key: str(value) for key, value in row.items() if key != "points"}
-        | {"evaluated_on": "test"}
-        for row in state(name)["history"]
-    ]
+    """Whether the other files of a run are as its checkpoint says."""
+    saved, folder = state(name), Path("runs", name)
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = [{key: row[key] for key in checkpoint.METRICS} for row in csv.DictReader(file)]
+    texts = [{key: str(row[key]) for key in checkpoint.METRICS} for row in saved["history"]]
+    config = json.loads((folder / "config.json").read_text())
+    points = [point for row in saved["history"] for point in row["points"]]
+    lines = [",".join(map(str, point)) for point in points]
+    assert (folder / "steps.csv").read_text().splitlines()[1:] == lines
+    return rows == texts and config.items() >= saved["config"].to_dict().items()
 
 
-def files(folder="."):
-    """Every file in a folder, with its contents, but for locks."""
-    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {path: path.read_bytes() for path in paths if path.suffix != ".lock"}
+def continues(command, straight):
+    """Whether the run goes on from where it is, if it has begun, to the same last checkpoint."""
+    return command("--resume" * begun()) == 0 and same(state(), straight) and agrees()
 
 
-def stopping(module, name, number, stop, put=setattr):
-    """Call `stop` before the number-th call of a module's function."""
-    real, calls = getattr(module, name), []
-
-    def stopped(*arguments, **named):
-        calls.append(name)
-        if len(calls) == number:
-            stop()
-        return real(*arguments, **named)
-
-    put(module, name, stopped)
-
-
-def interrupt():
-    signal.raise_signal(signal.SIGINT)
+def contents(folder="."):
+    """{its place in a folder: content} of every file, but for locks."""
+    paths = [path for path in Path(folder).rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {path.relative_to(folder): path.read_bytes() for path in paths}
 
 
 def error_line(capsys):
     """The only line on stderr."""
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ")
-    return lines[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line.replace("\\", "/")
 
 
 # Exactness
@@ -113,11 +111,11 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("what", OPTIONS)
-def test_stopped_after_any_epoch_and_resumed_is_uninterrupted(what, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_stopped_after_any_epoch_and_resumed_is_uninterrupted(options, data, tmp_path, monkeypatch):
     """After each epoch alone, and after every one in turn."""
     monkeypatch.chdir(tmp_path)
-    config = parse(shlex.split(OPTIONS[what]) + ["--epochs", "4", "--device", "cpu"], "")[0]
+    config = parse([*options.split(), *"--epochs 4 --batch-size 16 --device cpu".split()], "")[0]
     sets = MNIST(data, train=True), MNIST(data, train=False)
 
     def fit(name, stop_after, resume):
@@ -127,10 +125,9 @@ def test_stopped_after_any_epoch_and_resumed_is_uninterrupted(what, data, tmp_pa
                     raise Stopped
 
         torch.manual_seed(random.randrange(2**32))  # what came before must not matter
-        named, stopping_report = dataclasses.replace(config, name=name), Stopping(quiet=True)
         with contextlib.suppress(Stopped):
-            main.fit(named, *sets, resume, report=stopping_report)
-        assert state(name)["epoch"] == min(stop_after, 4)
+            main.fit(replace(config, name=name), *sets, resume, report=Stopping(quiet=True))
+        assert state(name)["epoch"] == min(stop_after, 4) and agrees(name)
         return state(name)
 
     straight = fit("straight", 9, False)
@@ -138,293 +135,102 @@ def test_stopped_after_any_epoch_and_resumed_is_uninterrupted(what, data, tmp_pa
     for k in (1, 2, 3):
         fit(f"after{k}", k, False)
         assert same(fit(f"after{k}", 9, True), straight), f"stopped after epoch {k}"
-        assert agrees(f"after{k}")
     for k in (1, 2, 3, 9):
         chained = fit("chained", k, k > 1)
     assert same(chained, straight)
 
 
-def test_more_epochs_equal_the_longer_run(command, capsys):
-    assert command(*MLP, "--name", "long", "--epochs", "5") == 0
-    assert command(*MLP, "--epochs", "2") == 0
-    assert command(*MLP, "--epochs", "5", "--resume") == 0
-    assert same(state(), state("long")) and agrees()
-    before = state()
-    assert command(*MLP, "--epochs", "5", "--resume") == 0
-    assert "already complete: all 5 epochs" in capsys.readouterr().out
-    assert same(state(), before) and agrees()
+def test_more_epochs_equal_the_longer_run(command, straight, capsys):
+    assert command("--epochs 1") == 0
+    assert command("--epochs 2 --resume") == 0
+    assert continues(command, straight)
+    for name in ("config.json", "metrics.csv", "steps.csv"):  # a kill may have come before them
+        Path("runs/a", name).unlink()
+    assert continues(command, straight)
+    assert "already complete: all 3 epochs are in" in capsys.readouterr().out
 
 
 DIFFERENT = {
-    "--lr 0.02": "lr was 0.01, is 0.02",
-    "--batch-size 32": "batch_size was 64, is 32",
-    "--momentum 0.5": "momentum was 0.9, is 0.5",
-    "--nesterov": "nesterov was False, is True",
-    "--schedule linear": "schedule was constant, is linear",
-    "--weight-decay 0.1": "weight_decay was 0.0, is 0.1",
-    "--dropout 0.1": "dropout was 0.0, is 0.1",
-    "--augment affine": "augment was none, is affine",
-    "--label-smoothing 0.1": "label_smoothing was 0.0, is 0.1",
-    "--hidden 21": "hidden was 20, is 21",
-    "--seed 1": "seed was 0, is 1",
-    "--val-size 100": "val_size was 0, is 100",
+    "--lr 0.02": "(lr was 0.01, is 0.02)",
+    "--batch-size 32": "(batch_size was 16, is 32)",
+    "--momentum 0.5": "(momentum was 0.9, is 0.5)",
+    "--nesterov": "(nesterov was False, is True)",
+    "--schedule linear": "(schedule was constant, is linear)",
+    "--weight-decay 0.1": "(weight_decay was 0.0, is 0.1)",
+    "--dropout 0.1": "(dropout was 0.0, is 0.1)",
+    "--augment affine": "(augment was none, is affine)",
+    "--label-smoothing 0.1": "(label_smoothing was 0.0, is 0.1)",
+    "--hidden 21": "(hidden was 20, is 21)",
+    "--seed 1": "(seed was 0, is 1)",
+    "--val-size 9": "(val_size was 0, is 9, other data)",
     "--model lenet5": "model was mlp, is lenet5",
-    "--epochs 2": "epochs was 3, is 2",
-    "--seed 1 --lr 0.5": "lr was 0.01, is 0.5, seed was 0, is 1",
-    "--data-dir other": "other data",
+    "--epochs 2": "(epochs was 3, is 2)",
+    "--seed 1 --lr 0.5": "(lr was 0.01, is 0.5, seed was 0, is 1)",
+    "--name linear --schedule linear --epochs 5": "(epochs was 3, is 5)",
+    "--name none": "runs/none: no such run to resume",
 }
 
 
 def test_another_experiment_is_refused_with_a_list_of_what_differs(command, capsys):
-    Path("other").mkdir()
-    write_data(Path("other"), 600, 201)
-    MNIST("other"), MNIST("other", train=False)
-    assert command(*MLP) == 0
-    before = files()
+    assert command() == command("--name linear --schedule linear") == 0
+    before = contents()
     capsys.readouterr()
     for options, differing in DIFFERENT.items():
-        assert command(*MLP, *options.split(), "--resume") == 1
-        line = error_line(capsys)
-        assert differing in line and len(line) < 200
-        assert files() == before, options
-    assert command(*MLP, "--name", "b", "--resume") == 1
-    assert "runs/b: no such run" in error_line(capsys).replace("\\", "/")
-    assert files() == before
+        assert command(f"{options} --resume") == 1
+        assert differing in error_line(capsys)
+        assert contents() == before, options
 
 
-def test_more_epochs_of_a_linear_schedule_are_refused(command, capsys):
-    assert command(*MLP, "--schedule", "linear") == 0
+def test_other_data_are_refused(command, capsys, tmp_path, monkeypatch):
+    assert command() == 0
     capsys.readouterr()
-    assert command(*MLP, "--schedule", "linear", "--epochs", "5", "--resume") == 1
-    assert "epochs was 3, is 5" in error_line(capsys)
-
-
-def test_several_runs_continue_where_they_were(command, monkeypatch):
-    """A stop in the first epoch of the second seed, which has no folder then."""
-    options = *MLP, "--runs", "2"
-    assert command(*options, "--name", "straight") == 0
-    with monkeypatch.context() as patch:
-        stopping(main, "train", 4, interrupt, patch.setattr)
-        assert command(*options) == 130
-    assert not Path("runs/a_seed1").exists()
-    seed0 = Path("runs/a_seed0/checkpoint.pt").read_bytes()
-    assert command(*options, "--resume") == 0
-    assert Path("runs/a_seed0/checkpoint.pt").read_bytes() == seed0
-    assert all(same(state(f"a_seed{k}"), state(f"straight_seed{k}")) for k in (0, 1))
+    monkeypatch.setattr(loading, "data_name", lambda sets: state()["config"].data)
+    data = write_data(tmp_path, 48, 61)
+    assert main.main([*f"{MLP} --name a --resume --data-dir".split(), str(data)]) == 1
+    assert "another experiment (other data); " in error_line(capsys)
 
 
 def test_what_changes_the_numbers_of_a_resumed_run_is_named(command, capsys, monkeypatch):
-    assert command(*MLP) == 0
+    assert command("--epochs 1") == 0
     capsys.readouterr()
+    saved_with = torch.__version__
     monkeypatch.setattr(torch, "__version__", "1.0")
-    monkeypatch.setattr(checkpoint, "source_digest", lambda network: "edited")
-    assert command(*MLP, "--epochs", "4", "--resume") == 0
-    error = capsys.readouterr().err
-    assert "the network in model.py was edited since" in error and "torch" in error
-    assert "instead of 1.0" in error
+    assert command("--resume") == 0
+    assert f"saved with torch {saved_with} instead of 1.0: numbers" in capsys.readouterr().err
 
 
-# What is in a run's folder
+# A run's folder
 
 
 def test_a_new_run_moves_aside_what_is_there(command, capsys):
-    """Whatever state it is in: finished, stopped, damaged, or somebody's own files."""
-    assert command(*MLP) == 0
-    finished = files("runs/a")
-    capsys.readouterr()
-    assert command(*MLP, "--lr", "0.5") == 0
-    assert "what was in runs/a is in runs/a.1 now" in capsys.readouterr().err.replace("\\", "/")
-    moved = {Path("runs/a", path.name): content for path, content in files("runs/a.1").items()}
-    assert moved == finished and state()["config"].lr == 0.5
-    Path("runs/a/checkpoint.pt").write_bytes(b"damaged")
-    Path("runs/a/notes.txt").write_text("mine")
-    damaged = files("runs/a")
-    assert command(*MLP) == 0
-    moved = {Path("runs/a", path.name): content for path, content in files("runs/a.2").items()}
-    assert moved == damaged and same(state(), state("a.1"))
+    """Whatever state it is in: finished, damaged, or with somebody's own files."""
+    assert command() == 0
+    for number in (1, 2, 3):
+        before = contents("runs/a")
+        capsys.readouterr()
+        assert command(f"--lr 0.{number}") == 0
+        line = f"note: what was in {Path('runs/a')} is in {Path(f'runs/a.{number}')} now\n"
+        assert capsys.readouterr().err.startswith(line)
+        assert contents(f"runs/a.{number}") == before and state()["config"].lr == number / 10
+        if number == 1:
+            Path("runs/a/checkpoint.pt").write_bytes(b"damaged")
+            Path("runs/a/notes.txt").write_text("mine")
+    assert sorted(os.listdir("runs")) == [".a.lock", "a", "a.1", "a.2", "a.3"]
 
 
-@pytest.mark.parametrize("stop", [interrupt, lambda: 1 / 0])
-def test_a_run_that_ends_in_its_first_epoch_leaves_what_was_there_whole(stop, command, monkeypatch):
-    assert command(*MLP) == 0
-    before = state()
+def diverge():
+    raise files.UserError("diverged")
+
+
+@pytest.mark.parametrize(("stop", "status"), [(interrupt, 130), (diverge, 1)])
+def test_a_run_that_ends_in_its_first_epoch_leaves_what_was_there(
+    stop, status, command, straight, monkeypatch
+):
+    assert command() == 0
     with monkeypatch.context() as patch:
         stopping(main, "train", 1, stop, patch.setattr)
-        with contextlib.suppress(ZeroDivisionError):
-            assert command(*MLP) == 130
-    assert not Path("runs/a").exists() and same(state("a.1"), before)
-
-
-def test_only_one_process_uses_a_runs_folder(command, capsys):
-    assert command(*MLP) == 0
-    before = files("runs/a")
-    with checkpoint.locked(Config(name="a")):
-        for resume in ([], ["--resume"]):
-            capsys.readouterr()
-            assert command(*MLP, *resume) == 1
-            assert "another process is using it" in error_line(capsys)
-    assert files("runs/a") == before
-    assert command(*MLP, "--resume") == 0
-
-
-# Kill -9
-
-
-@posix
-def test_kill_at_every_boundary_of_every_write(command):
-    """Before, amid and after each step of write_whole; an epoch is on disk whole or not at all."""
-    assert command(*MLP, "--name", "straight", "--epochs", "2") == 0
-    straight, options = state("straight"), (*MLP, "--epochs", "2", "--quiet")
-
-    def die_at(boundary):
-        """Count what touches the disk in a run; kill -9 there."""
-        count = [0]
-
-        def step(*_):
-            count[0] += 1
-            if count[0] == boundary:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        class File:
-            def __init__(self, *arguments):
-                self.file = open(*arguments)  # noqa: SIM115
-
-            def __enter__(self):
-                step()
-                return self
-
-            def __exit__(self, *_):
-                step()
-                self.file.close()
-
-            def write(self, content):
-                half = len(content) // 2
-                self.file.write(content[:half])
-                self.file.flush()
-                step()
-                self.file.write(content[half:])
-                step()
-
-            def __getattr__(self, name):
-                return getattr(self.file, name)
-
-        def around(real):
-            return lambda *a: (step(), real(*a), step())[1]
-
-        ground.open = File
-        for name in ("fsync", "replace"):
-            setattr(os, name, around(getattr(os, name)))
-        status = command(*options)
-        Path("count.txt").write_text(str(count[0]))
-        return status
-
-    assert ended(fork(lambda: die_at(0))) == 0
-    boundaries = int(Path("count.txt").read_text())
-    assert boundaries > 50
-    epochs, finished = set(), set()
-    for boundary in range(1, boundaries + 1):
-        shutil.rmtree("runs/a", ignore_errors=True)
-        pid = fork(lambda n=boundary: die_at(n))
-        assert ended(pid) == -signal.SIGKILL
-        begun = Path("runs/a/checkpoint.pt").exists()
-        epochs.add(state()["epoch"] if begun else 0)
-        metrics = Path("runs/a/metrics.csv")
-        left = sorted(path.name.replace(str(pid), "") for path in Path("runs/a").iterdir())
-        rows = metrics.read_text().count("\n") if metrics.exists() else 0
-        if (found := (begun and state()["epoch"], rows, *left)) in finished:
-            continue  # a run was finished from this point already
-        finished.add(found)
-        assert command(*options, *(["--resume"] if begun else [])) == 0
-        assert same(state(), straight) and agrees(), f"killed at boundary {boundary}"
-    assert epochs == {0, 1, 2} and len(finished) > 8
-
-
-@posix
-@pytest.mark.parametrize("moment", [1, 7, 12, 19, 25, 26])
-def test_kill_at_random_moments(moment, command):
-    """Before a step of the training, of ten in each epoch."""
-    assert command(*MLP, "--name", "straight") == 0
-
-    def work():
-        stopping(main.SGD, "step", moment, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        return command(*MLP)
-
-    assert ended(fork(work)) == -signal.SIGKILL
-    begun = Path("runs/a/checkpoint.pt").exists()
-    assert begun == (moment > 10) and (not begun or state()["epoch"] == (moment - 1) // 10)
-    assert command(*MLP, *(["--resume"] if begun else [])) == 0
-    assert same(state(), state("straight")) and agrees()
-
-
-# Signals
-
-PHASES = {  # (module, function, which call of it), epochs that are safe then
-    "loading": ((loading, "MNIST", 1), None),
-    "training, epoch 1": ((main, "train", 1), None),
-    "training": ((main, "train", 2), 1),
-    "testing": ((main, "test", 3), 2),
-    "saving": ((os, "replace", 5), 1),  # checkpoint, config, metrics and steps in each epoch
-    "saved": ((checkpoint, "write_metrics", 2), 2),  # the checkpoint, not yet the metrics
-    "plotting": ((report, "draw", 1), None),
-}
-
-
-@posix
-@pytest.mark.parametrize("phase", PHASES)
-def test_ctrl_c_ends_each_phase_in_order(phase, command, capsys, monkeypatch):
-    (module, function, number), safe = PHASES[phase]
-    assert command(*MLP, "--name", "straight") == 0
-    capsys.readouterr()
-    with monkeypatch.context() as patch:
-        stopping(module, function, number, interrupt, patch.setattr)
-        assert command(*MLP) == 130
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1 and line.startswith("interrupted")
-    assert not list(Path().rglob("*.tmp"))
-    if safe:
-        assert re.search(f"epoch [{safe - 1}{safe}] of 3 is safe in", line)
-        assert state()["epoch"] == safe
-        again = shlex.split(re.search(r"to continue: python main.py (.*)", line)[1])
-    else:
-        again = [*MLP, "--resume"] if Path("runs/a/checkpoint.pt").exists() else MLP
-    assert command(*again) == 0
-    assert same(state(), state("straight")) and agrees()
-
-
-@posix
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_the_program_itself_stops_and_continues(signum, data, tmp_path, monkeypatch):
-    """As a person does it, in folders with spaces and letters beyond ASCII."""
-    place = tmp_path / "Zoë's größe 数字"
-    place.mkdir()
-    monkeypatch.chdir(place)
-    shutil.copytree(data, "my dätä")
-    options = ["--model", "mlp", "--data-dir", "my dätä", "--device", "cpu", "--name", "größe_数字"]
-    options += ["--epochs", "4000"]
-    program = [sys.executable, str(ROOT / "main.py"), *options]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-    environment = os.environ | {"PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(program, **streams, env=environment) as process:
-        for line in process.stdout:
-            if line.split()[:1] == ["2"]:  # epoch 2 is finished
-                process.send_signal(signum)
-                break
-        out, err = process.communicate(timeout=120)
-    safe = state("größe_数字")["epoch"]
-    assert 2 <= safe < 4000
-    words = [str(ROOT / "main.py"), *options, "--resume"]
-    if signum == signal.SIGINT:
-        assert process.returncode == 130
-        assert shlex.split(re.search(r"to continue: python (.*)", err)[1]) == words
-    else:  # nothing is said, but what is on disk is whole
-        assert process.returncode == -signal.SIGTERM
-    assert main.main([*words[1:], "--epochs", str(safe + 2)]) == 0
-    straight = [*words[1:-1], "--epochs", str(safe + 2), "--name", "straight"]
-    assert main.main(straight) == 0
-    assert same(state("größe_数字"), state("straight"))
-
-
-# Divergence and disks
+        assert command("--lr 0.5") == status
+    assert not Path("runs/a").exists() and same(state("a.1"), straight)
 
 
 def test_divergence_keeps_the_last_good_epoch(command, capsys, monkeypatch):
@@ -432,54 +238,145 @@ def test_divergence_keeps_the_last_good_epoch(command, capsys, monkeypatch):
 
     def diverging(model, *others):
         tally = train(model, *others)
-        epochs.append(len(epochs) + 1)
-        if len(epochs) >= 3:  # also when it is resumed
-            next(model.parameters()).data[0, 0] = torch.nan
+        epochs.append(1)
+        next(model.parameters()).data[0, 0] = torch.nan if len(epochs) >= 3 else 0.1
         return tally
 
     monkeypatch.setattr(main, "train", diverging)
-    assert command(*MLP) == 1
-    line = error_line(capsys)
-    assert "epoch 3" in line and "learning rate 0.01" in line and "--lr" in line
-    assert state()["epoch"] == 2 and agrees()
-    assert command(*MLP, "--resume") == 1
+    for resume in ("", "--resume"):
+        assert command(resume) == 1
+        assert "a: diverged in epoch 3 (learning rate 0.01" in error_line(capsys)
+        assert state()["epoch"] == 2 and agrees()
 
 
-def test_a_full_disk_during_a_run_keeps_the_last_epoch(command, capsys, monkeypatch):
-    """Each of the writes of epoch 2 fails; then there is room again."""
+def test_only_one_process_uses_a_runs_folder(command, straight, capsys):
+    assert command("--epochs 1") == 0
+    before = contents()
+    with checkpoint.locked(Config(name="a")):
+        for resume in ("", "--resume"):
+            capsys.readouterr()
+            assert command(resume) == 1
+            assert "runs/a: another process is using it; wait" in error_line(capsys)
+    assert contents() == before and continues(command, straight)
+
+
+# Kill -9, and SIGTERM, for which there is no handler
+
+
+def test_a_kill_at_every_boundary_of_every_write(command, straight):
+    """It leaves what is on disk then: here, before each line of write_whole."""
+    snapshots = []
+
+    def trace(frame, event, _):
+        if frame.f_code is not files.write_whole.__code__:
+            return None
+        if (left := contents("runs/a")) not in snapshots:
+            snapshots.append(left)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        assert command() == 0
+    finally:
+        sys.settrace(None)
+    epochs = []
+    for left in snapshots:
+        shutil.rmtree("runs")
+        Path("runs/a").mkdir(parents=True)
+        for path, content in left.items():  # that process had another number
+            Path("runs/a", str(path).replace(str(os.getpid()), "1")).write_bytes(content)
+        epochs.append(state()["epoch"] if begun() else 0)
+        assert continues(command, straight), f"killed when there were {list(left)}"
+    assert epochs == sorted(epochs) and set(epochs) == {0, 1, 2, 3} and len(epochs) > 30
+
+
+@posix
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 8, 9])
+def test_kill_before_a_step_of_the_training(step, signum, command, straight):
+    def work():
+        stopping(main.SGD, "step", step, lambda: os.kill(os.getpid(), signum))
+        return command()
+
+    assert ended(fork(work)) == -signum
+    assert begun() == (step > 3) and (not begun() or state()["epoch"] == (step - 1) // 3)
+    assert continues(command, straight)
+
+
+# Ctrl-C
+
+PHASES = {  # (module, function, which call of it), what is said
+    "loading": ((loading, "MNIST", 1), "interrupted; finished work is safe, and the same command"),
+    "training, epoch 1": ((main, "train", 1), "before the first epoch was saved; to start again"),
+    "training": ((main, "train", 2), "epoch 1 of 3 is safe in runs/a/checkpoint.pt"),
+    "testing": ((main, "test", 3), "epoch 2 of 3 is safe in runs/a/checkpoint.pt"),
+    "saving": ((os, "replace", 5), "epoch 1 of 3 is safe in runs/a/checkpoint.pt"),
+    "saved": ((checkpoint, "write_metrics", 2), "epoch 1 of 3 is safe in runs/a/checkpoint.pt"),
+    "plotting": ((report, "draw", 1), "epoch 3 of 3 is safe in runs/a/checkpoint.pt"),
+}
+
+
+@posix
+@pytest.mark.parametrize("phase", PHASES)
+def test_ctrl_c_in_each_phase_is_one_line(phase, command, straight, capsys, monkeypatch):
+    call, words = PHASES[phase]
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    with monkeypatch.context() as patch:
+        stopping(*call, interrupt, patch.setattr)
+        assert command() == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line and not list(Path().rglob("*.tmp"))
+    if "safe in" in line:
+        assert state()["epoch"] >= int(re.search(r"epoch (\d)", line)[1])
+        assert re.search("to continue: python main.py .* --name a .* --resume$", line)
+    assert continues(command, straight)
+
+
+def test_several_runs_continue_where_they_were(command, straight, monkeypatch, capsys):
+    """A stop in the first epoch of the second seed, which has no folder then."""
+    with monkeypatch.context() as patch:
+        stopping(main, "train", 4, interrupt, patch.setattr)
+        assert command("--runs 2") == 130
+    assert re.search("epoch 3 of 3 is safe in .*a_seed0.* --resume\n", capsys.readouterr().err)
+    seed0 = contents("runs/a_seed0")
+    assert command("--runs 2 --resume") == command("--seed 1") == 0
+    assert contents("runs/a_seed0").keys() == seed0.keys() and not Path("runs/a_seed0.1").exists()
+    assert same(state("a_seed0"), straight) and same(state("a_seed1"), state())
+
+
+@posix
+def test_the_program_itself_stops_and_continues(data, tmp_path, monkeypatch):
+    """As a person does it, in folders with spaces and letters beyond ASCII."""
+    place = tmp_path / "Zoë's größe 数字"
+    shutil.copytree(data, place / "my dätä")
+    monkeypatch.chdir(place)
+    options = [*MLP.split(), "--data-dir", "my dätä", "--name", "größe_数字", "--epochs", "4000"]
+    program = [sys.executable, str(ROOT / "main.py"), *options]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen(program, **streams, env=os.environ | {"PYTHONUTF8": "1"}) as process:
+        next(line for line in process.stdout if line.split()[:1] == ["2"])  # epoch 2 is finished
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=120)[1]
+    safe = state("größe_数字")["epoch"]
+    assert process.returncode == 130 and 2 <= safe < 4000 and err.count("\n") == 1
+    again = shlex.split(err.split("to continue: python ")[1])
+    assert again == [*program[1:], "--resume"]
+    monkeypatch.setattr(report, "draw", lambda runs: [])
+    assert main.main([*again[1:], "--epochs", str(safe + 1)]) == 0
+    assert main.main([*options, "--epochs", str(safe + 1), "--name", "straight"]) == 0
+    assert same(state("größe_数字"), state("straight"))
+
+
+@pytest.mark.parametrize("number", [5, 6, 7, 8])
+def test_a_full_disk_keeps_the_last_epoch(number, command, straight, capsys, monkeypatch):
+    """Each of the writes of epoch 2 fails; then there is space again."""
 
     def full():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    assert command(*MLP, "--name", "straight") == 0
-    for number in range(5, 9):
-        shutil.rmtree("runs/a", ignore_errors=True)
-        with monkeypatch.context() as patch:
-            stopping(os, "replace", number, full, patch.setattr)
-            capsys.readouterr()
-            assert command(*MLP) == 1
-        assert os.strerror(errno.ENOSPC) in error_line(capsys)
-        assert state()["epoch"] >= 1 and not list(Path("runs").rglob("*.tmp"))
-        assert command(*MLP, "--resume") == 0
-        assert same(state(), state("straight")) and agrees()
-
-
-def test_a_file_in_the_place_of_the_runs_is_one_line_and_stays(command, capsys):
-    Path("runs").write_text("mine")
-    assert command(*MLP) == 1
-    assert "runs" in error_line(capsys) and Path("runs").read_text() == "mine"
-
-
-@posix
-def test_a_killed_process_frees_its_folder_and_its_leftovers_go(command):
-    def work():
-        stopping(main, "train", 2, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        return command(*MLP)
-
-    assert ended(fork(work)) == -signal.SIGKILL
-    leftover = Path("runs/a/.checkpoint.pt.1.tmp")
-    leftover.write_bytes(b"half")
-    hours_ago = time.time() - 2 * ground.HOUR
-    os.utime(leftover, (hours_ago, hours_ago))
-    assert command(*MLP, "--resume") == 0
-    assert not list(Path("runs").rglob("*.tmp"))
+    with monkeypatch.context() as patch:
+        stopping(os, "replace", number, full, patch.setattr)
+        assert command() == 1
+    assert re.search(f"runs/a/.*: {os.strerror(errno.ENOSPC)}; free some space", error_line(capsys))
+    assert state()["epoch"] == (1 if number == 5 else 2) and not list(Path().rglob("*.tmp"))
+    assert continues(command, straight)
