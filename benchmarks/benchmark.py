@@ -28,16 +28,18 @@ sys.path.insert(0, str(ROOT))
 from files import UserError, write_whole  # noqa: E402
 from training import program  # noqa: E402
 
+os.environ.pop("GOMP_SPINCOUNT", None)  # files.py set it; other programs must run as they come
+
 MEASUREMENTS = {  # {what: {program: command}}; "A beside B" are two at the same time
     "lenet5": {
         "this project": "main.py --model lenet5",
-        "tutorial loop": 'tutorial("lenet5")',
-        "published way": 'published("lenet5")',
+        "tutorial loop": 'usual("lenet5")',
+        "published way": 'usual("lenet5", published=True)',
     },
     "mlp": {
         "this project": "main.py --model mlp",
-        "tutorial loop": 'tutorial("mlp")',
-        "published way": 'published("mlp")',
+        "tutorial loop": 'usual("mlp")',
+        "published way": 'usual("mlp", published=True)',
         "scikit-learn": "scikit_learn()",
     },
     "lenet5-epoch": {"bare steps": 'epoch("lenet5", bare=True)', "this project": 'epoch("lenet5")'},
@@ -45,10 +47,8 @@ MEASUREMENTS = {  # {what: {program: command}}; "A beside B" are two at the same
     "second-run": {
         "this project, 1 epoch": "main.py --epochs 1",
         "beside a second run": "main.py --epochs 1 beside main.py --epochs 1",
-    },
-    "second-run-tutorial": {
-        "tutorial loop, 1 epoch": 'tutorial("lenet5", 1)',
-        "beside a second run": 'tutorial("lenet5", 1) beside tutorial("lenet5", 1)',
+        "tutorial loop, 1 epoch": 'usual("lenet5", 1)',
+        "beside a second loop": 'usual("lenet5", 1) beside usual("lenet5", 1)',
     },
 }
 THREADS = {"as it comes": None, "one thread": "1"}
@@ -57,50 +57,42 @@ THREADS = {"as it comes": None, "one thread": "1"}
 # The programs that this project is compared with. They run in a folder beside that of the data.
 
 
-def tutorial(model, epochs=5):
-    """The usual program, in the form of pytorch/examples, mnist/main.py."""
-    from torchvision import datasets
+class Pictures:
+    """A file for each image, opened when it is needed."""
 
-    train_set = datasets.MNIST("../data", train=True, transform=usual_transform())
-    test_set = datasets.MNIST("../data", train=False, transform=usual_transform())
-    usual_loop(model, train_set, test_set, epochs)
+    def __init__(self, folder, transform):
+        self.folder, self.names, self.transform = folder, os.listdir(folder), transform
 
+    def __len__(self):
+        return len(self.names)
 
-def published(model):
-    """The published program, github.com/beyzakebeli/MNIST_classification: a file for each image."""
-    from PIL import Image
+    def __getitem__(self, index):
+        from PIL import Image
 
-    class Pictures:
-        def __init__(self, folder):
-            self.folder, self.names, self.transform = folder, os.listdir(folder), usual_transform()
-
-        def __len__(self):
-            return len(self.names)
-
-        def __getitem__(self, index):
-            name = self.names[index]
-            image = self.transform(Image.open(os.path.join(self.folder, name)))
-            return image, int(name.split("_")[1].split(".")[0])
-
-    train_set, test_set = Pictures("../data/png/train"), Pictures("../data/png/test")
-    usual_loop(model, train_set, test_set, weight_decay=0.0001)
+        name = self.names[index]
+        image = self.transform(Image.open(os.path.join(self.folder, name)))
+        return image, int(name.split("_")[1].split(".")[0])
 
 
-def usual_transform():
-    """What both programs do to each image."""
-    from torchvision import transforms
+def usual(model, epochs=5, published=False):
+    """The usual program, in the form of pytorch/examples, mnist/main.py: train, test, draw curves.
 
-    return transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
-
-
-def usual_loop(model, train_set, test_set, epochs=5, weight_decay=0.0):
-    """Train, test and draw the curves; with weight decay in the loss, as the published program."""
+    The published one, github.com/beyzakebeli/MNIST_classification, has a file for each image, and
+    adds weight decay to the loss.
+    """
     from model import MODELS
 
     import matplotlib.pyplot as plt
     import torch
     from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
 
+    steps = transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))
+    transform = transforms.Compose(steps)
+    if published:
+        train_set, test_set = (Pictures(f"../data/png/{s}", transform) for s in ("train", "test"))
+    else:
+        train_set, test_set = (datasets.MNIST("../data", s, transform) for s in (True, False))
     train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
     test_loader = DataLoader(test_set, batch_size=1000)
     model, criterion, history = MODELS[model](), torch.nn.CrossEntropyLoss(), []
@@ -113,9 +105,9 @@ def usual_loop(model, train_set, test_set, epochs=5, weight_decay=0.0):
             outputs = model(images)
             loss = criterion(outputs, labels)
             if training:
-                if weight_decay:
+                if published:
                     squares = sum(torch.norm(weight) ** 2 for weight in model.parameters())
-                    loss = loss + 0.5 * weight_decay * squares
+                    loss = loss + 0.5 * 0.0001 * squares
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -139,15 +131,18 @@ def scikit_learn():
     import numpy as np
     from sklearn.neural_network import MLPClassifier
 
-    def read(split):  # arrays that are decoded already: nothing is faster to read
-        pixels = np.load(f"../data/{split}_images.npy").reshape(-1, 784) / np.float32(255)
-        labels = np.load(f"../data/{split}_labels.npy")
+    def read(name):  # decoded already: nothing is faster to read
+        pixels, labels = (
+            np.fromfile(f"../data/MNIST/raw/{name}-{kind}-ubyte", np.uint8, offset=offset)
+            for kind, offset in (("images-idx3", 16), ("labels-idx1", 8))
+        )
+        pixels = pixels.reshape(-1, 784) / np.float32(255)
         return (pixels - np.float32(0.1307)) / np.float32(0.3081), labels
 
     settings = {"solver": "sgd", "batch_size": 64, "momentum": 0.9, "learning_rate_init": 0.01}
     classifier = MLPClassifier((20,), max_iter=5, alpha=0, nesterovs_momentum=False, **settings)
     classifier.fit(*read("train"))
-    print(f"test accuracy {100 * classifier.score(*read('test')):.2f} %")
+    print(f"test accuracy {100 * classifier.score(*read('t10k')):.2f} %")
 
 
 def epoch(model, bare=False, passes=5):
@@ -156,6 +151,7 @@ def epoch(model, bare=False, passes=5):
 
     import torch
 
+    torch.set_num_threads(1)  # as main.py does
     config, train_set = main.Config(model=model), main.MNIST(os.environ["MNIST_FOLDER"])
     criterion, seconds = torch.nn.functional.cross_entropy, []
     for _ in range(passes):
@@ -178,10 +174,9 @@ def epoch(model, bare=False, passes=5):
 
 
 def prepare(source):
-    """Write MNIST as PNG files, as torchvision's IDX files and as arrays."""
+    """Write MNIST as PNG files and as torchvision's IDX files."""
     from dataset import MNIST
 
-    import numpy as np
     from PIL import Image
 
     raw = Path("../data/MNIST/raw")
@@ -194,7 +189,6 @@ def prepare(source):
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             Image.fromarray(image).save(folder / f"{number:05}_{label}.png")
         for kind, values in (("images", images), ("labels", labels)):
-            np.save(f"../data/{split}_{kind}.npy", values)
             header = struct.pack(f">{1 + values.ndim}I", 2048 + values.ndim, *values.shape)
             (raw / f"{name}-{kind}-idx{values.ndim}-ubyte").write_bytes(header + values.tobytes())
     print("the published MNIST" if mnist.published else "NOT the published MNIST")

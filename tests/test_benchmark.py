@@ -84,8 +84,8 @@ def test_the_programs_that_are_compared_learn_the_same_digits(tmp_path, monkeypa
     benchmark.prepare(str(tmp_path))
     assert capsys.readouterr().out == "NOT the published MNIST\n"
     assert len(list((tmp_path / "data" / "png" / "train").iterdir())) == 1200
-    benchmark.tutorial("mlp")
-    benchmark.published("mlp")
+    benchmark.usual("mlp")
+    benchmark.usual("mlp", published=True)
     learned = 2
     if "scikit-learn" in benchmark.machine():
         benchmark.scikit_learn()
