@@ -15,7 +15,6 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import nn
 
-MAX_PICTURES = 40  # in one figure
 SURELY = 0.9  # answers with less than this probability are drawn as doubtful
 WIDTH = 3.4  # of a page, in units: a small picture is 1 x 1
 KEY = "green: at least 90 % sure; orange: less sure;\nred: no digit, or unreadable"
@@ -33,32 +32,22 @@ class Prediction(NamedTuple):
 
 
 @own_settings()
-def predictions(rows: Sequence[Prediction], columns: int = 0) -> Figure:
+def predictions(rows: Sequence[Prediction]) -> Figure:
     """Each picture with a box around each shape, coloured by how sure the network is of it.
 
-    Beside a shape that is alone are the 28 x 28 that the network sees, and the probabilities.
-    Pictures with more shapes fill the width of a column, with the answer at each box; all pictures
-    do so if `columns` is given. Only the first 40 are drawn, and the figure says so.
+    Beside a shape that is alone are the 28 x 28 that the network sees, and the probabilities. Other
+    pictures fill the width of a column, with the answer at each box.
     """
-    shown = rows[:MAX_PICTURES]
-    pages = [bool(columns) or len(row.marks) > 1 for row in shown]
-    columns = columns or min(4, -(-len(shown) // 4))
-    unit = min(2.2, max(1, 3.4 / columns)) if any(pages) else 1  # inches
+    columns = min(4, -(-len(rows) // 2))
+    unit = min(2.2, max(1, 3.4 / columns))  # inches
     figure = Figure()
     axes = figure.add_axes((0, 0, 1, 1))  # one for all: one for each part would take seconds
-    omitted = f"the first {MAX_PICTURES} of {len(rows)} pictures\n" * (len(rows) > MAX_PICTURES)
-    axes.text(0, 0, omitted + KEY, size=8, color="0.45", va="top")
-    y = -(0.35 + 0.15 * bool(omitted)) / unit
-    for first in range(0, len(shown), columns):
+    axes.text(0, 0, KEY, size=8, color="0.45", va="top")
+    y = -0.35 / unit
+    for first in range(0, len(rows), columns):
         y -= 0.5 / unit  # for the texts
-        heights = []
-        for column, row in enumerate(shown[first : first + columns]):
-            height, width = row.picture.shape[:2]
-            space = WIDTH if pages[first + column] else 1
-            scale = space / max(height, width)
-            _prediction(axes, (WIDTH + 0.2) * column, y, scale, row, unit)
-            heights.append(scale * height if row.seen is None else 1)
-        y -= max(heights)
+        line = enumerate(rows[first : first + columns])
+        y -= max(_prediction(axes, (WIDTH + 0.2) * column, y, row, unit) for column, row in line)
     right, bottom = (WIDTH + 0.2) * columns - 0.1, y - 0.1
     figure.set_size_inches(unit * (right + 0.1), unit * (0.1 - bottom))
     axes.set(xlim=(-0.1, right), ylim=(bottom, 0.1), aspect="equal")
@@ -66,33 +55,38 @@ def predictions(rows: Sequence[Prediction], columns: int = 0) -> Figure:
     return figure
 
 
-def _prediction(axes: Axes, x: float, y: float, scale: float, row: Prediction, unit: float) -> None:
-    """A picture with its upper left corner at (x, y), its text and marks, and what is beside it."""
+def _prediction(axes: Axes, x: float, y: float, row: Prediction, unit: float) -> float:
+    """Draw a picture with its upper left corner at (x, y), its text above it, and what is beside
+    it; gives the height.
+    """
     text = textwrap.wrap(row.text.replace(" %", "\N{NO-BREAK SPACE}%"), int(16.5 * WIDTH * unit))
     axes.text(x, y + 0.16 / unit, "\n".join(text[:2]), size=8, linespacing=1.1)
-    height, width = (scale * pixels for pixels in row.picture.shape[:2])
+    longer = WIDTH if row.seen is None else 1
+    height, width = longer * np.array(row.picture.shape[:2]) / max(row.picture.shape[:2])
     axes.imshow(row.picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + width, y - height, y))
     outline = [withStroke(linewidth=2.5, foreground="white")]  # to be seen in a shadow, too
     for box, answer, probability in row.marks:
-        top, left, bottom, right = max(height, width) * box
+        top, left, bottom, right = longer * box
         doubtful = "tab:green" if probability >= SURELY else "tab:orange"
         color = {"": BLUE, "?": "tab:red"}.get(answer, doubtful)
         corner, size = (x + left, y - bottom), (right - left, bottom - top)
         shape = Rectangle(corner, *size, fill=False, edgecolor=color, path_effects=outline)
         axes.add_patch(shape)
-        if len(row.marks) > 1:
+        if row.seen is None:
             place = x + left, y - top + 0.03 / unit
             axes.text(*place, answer, size=10, color=color, weight="bold", path_effects=outline)
-    if row.seen is not None and row.probabilities is not None:
-        axes.imshow(row.seen, cmap="gray", vmin=0, vmax=255, extent=(x + 1.1, x + 2.1, y - 1, y))
-        for middle, caption in ((1.6, "the network sees"), (2.7, "probabilities")):
-            axes.text(x + middle, y + 0.03, caption, size=6.5, color="0.45", ha="center")
-        middles, best = x + 2.25 + 0.1 * np.arange(10), np.arange(10) == row.probabilities.argmax()
-        colors = np.where(best, "tab:blue", "tab:gray")
-        axes.bar(middles, 0.85 * row.probabilities, 0.07, y - 0.88, color=colors)
-        for digit, middle in enumerate(middles):
-            weight = "bold" if best[digit] else "normal"
-            axes.text(middle, y - 1, str(digit), size=6.5, ha="center", weight=weight)
+    if row.seen is None or row.probabilities is None:
+        return height
+    axes.imshow(row.seen, cmap="gray", vmin=0, vmax=255, extent=(x + 1.1, x + 2.1, y - 1, y))
+    for middle, caption in ((1.6, "the network sees"), (2.7, "probabilities")):
+        axes.text(x + middle, y + 0.03 / unit, caption, size=6.5, color="0.45", ha="center")
+    middles, best = x + 2.25 + 0.1 * np.arange(10), np.arange(10) == row.probabilities.argmax()
+    colors = np.where(best, "tab:blue", "tab:gray")
+    axes.bar(middles, 0.85 * row.probabilities, 0.07, y - 0.88, color=colors)
+    for digit, middle in enumerate(middles):
+        weight = "bold" if best[digit] else "normal"
+        axes.text(middle, y - 1, str(digit), size=6.5, ha="center", weight=weight)
+    return 1
 
 
 def steps(network: nn.Module, page: Image.Image) -> Figure:
@@ -115,4 +109,4 @@ def steps(network: nn.Module, page: Image.Image) -> Figure:
         Prediction("5. answers, in rows", np.asarray(page), answers),
         Prediction("6. what the network sees", 255 - seen),
     ]
-    return predictions(shown, columns=3)
+    return predictions(shown)

@@ -1,4 +1,4 @@
-"""The figures of one run or of its seeds: curves, confusion, mistakes; and a sheet of images.
+"""The figures of one run or of its seeds: curves, confusion and mistakes.
 
 `title` is a pair everywhere: the heading, and a line of options for the small print.
 """
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import ColorType
 
 # A row for each epoch: its metrics, and perhaps "points", a list of [position, loss, accuracy] of
 # the training images: the position in epochs, the means over the images since the last point.
 History = Sequence[Mapping]
 Title = tuple[str, str]
-Color = str | tuple[float, float, float, float]
 
 METRICS = {  # the label of its axis, the factor from the history to what is drawn, its format
     "loss": ("cross-entropy loss", 1, "{:.4f}"),
@@ -31,14 +32,14 @@ def draw_means(
     histories: Sequence[History],
     part: str,
     metric: str,
-    color: Color,
+    color: ColorType,
     place: float,
     style: str = "-",
-) -> float:
+) -> Line2D:
     """Draw a metric of "train" or "test" over the epochs: the mean of some runs, and their range.
 
-    `place` is where in its epoch a value stands: 0.5 is the middle of it, 1 its end. Gives the last
-    mean. An epoch's mean is that of the runs that have it.
+    `place` is where in its epoch a value stands: 0.5 is the middle of it, 1 its end. Gives the line
+    of the means. An epoch's mean is that of the runs that have it.
     """
     scale = METRICS[metric][1]
     values = np.full((len(histories), max(map(len, histories))), np.nan)
@@ -47,24 +48,23 @@ def draw_means(
     mean, low, high = (f(values, axis=0) for f in (np.nanmean, np.nanmin, np.nanmax))
     places = np.arange(len(mean)) + place
     marker = "o" if len(mean) <= 12 else None  # more would touch each other
-    axes.plot(places, mean, style, marker=marker, markersize=4, color=color)
+    (line,) = axes.plot(places, mean, style, marker=marker, markersize=4, color=color)
     if len(values) > 1:
         axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
         if len(mean) == 1:  # a band of no width
             axes.vlines(places, low, high, color=color)
-    return float(mean[-1])
+    return line
 
 
 def frame(axes: Axes, metric: str, epochs: int) -> None:
-    """Label the axes for a metric over the epochs."""
+    """Label the axes of what was drawn of a metric over the epochs.
+
+    The y axis is logarithmic where a very large loss would press the lowest onto the x axis.
+    """
     axes.set(xlabel="epoch", ylabel=METRICS[metric][0], xlim=(0, 1.03 * epochs))
     axes.xaxis.set_major_locator(MaxNLocator(10 if epochs > 1 else 5, integer=epochs > 1))
     axes.grid()
-
-
-def logarithmic_if_wide(axes: Axes, lowest: float) -> None:
-    """Make the y axis logarithmic if a very large loss would press the lowest onto the axis."""
-    if 0 < 300 * lowest < axes.dataLim.y1:
+    if 0 < 300 * axes.dataLim.y0 < axes.dataLim.y1:
         axes.set_yscale("log")
 
 
@@ -76,10 +76,8 @@ def within_epochs(histories: Sequence[History]) -> np.ndarray:
     """
     gap = [[np.nan] * 3]
     runs = [[point for row in run for point in row.get("points") or gap] for run in histories]
-    if len({len(points) for points in runs}) > 1:
-        return np.full((0, 3), np.nan)
-    means = np.array(runs, float).mean(axis=0)
-    return np.where(np.isfinite(means), means, np.nan)
+    alike = len({len(points) for points in runs}) == 1
+    return np.mean(runs, axis=0) if alike else np.full((0, 3), np.nan)
 
 
 @own_settings()
@@ -96,23 +94,22 @@ def curves(title: Title, histories: Sequence[History], evaluated: str = "test") 
     if len({len(history) for history in histories}) > 1:
         seeds += "; an epoch's values are of the seeds that reached it"
     figure = titled(title[0], 11, 4.8, title[1], lines, seeds)
-    for axes, metric, points in zip(figure.subplots(1, 2), METRICS, within.T[1:], strict=True):
+    for axes, metric, column in zip(figure.subplots(1, 2), METRICS, (1, 2), strict=True):
         _, scale, number = METRICS[metric]
+        thin = within[:, [0, column]] * (1, scale)
         parts = (("train", BLUE, "training", 0.5), ("test", RED, evaluated, 1))
         for part, color, label, place in parts:
-            last = draw_means(axes, histories, part, metric, color, place)
-            axes.lines[-1].set_label(f"{label}: {number.format(last)}")
+            line = draw_means(axes, histories, part, metric, color, place)
+            line.set_label(f"{label}: {number.format(np.asarray(line.get_ydata())[-1])}")
         frame(axes, metric, epochs)
-        lowest = axes.dataLim.y0
-        # The first points, of a network that knows nothing yet, would press down all others.
-        late = within[:, 0] > epochs / 10
-        axes.update_datalim(np.column_stack([within[late, 0], scale * points[late]]))
-        logarithmic_if_wide(axes, lowest)
         if axes.get_yscale() == "linear":
+            # The first points, of a network that knows nothing yet, would press down all others:
+            # they may lie outside, and are cut off.
+            axes.update_datalim(thin[thin[:, 0] > epochs / 10])
             axes.autoscale_view(scalex=False)
-            axes.autoscale(False)  # what lies outside is cut off
+            axes.autoscale(False)
         if fine:
-            axes.plot(within[:, 0], scale * points, color=BLUE, alpha=0.4, lw=0.9, zorder=1.5)
+            axes.plot(*thin.T, color=BLUE, alpha=0.4, lw=0.9, zorder=1.5)
         axes.legend(title="last epoch", alignment="left", loc="best")
     return figure
 
@@ -135,11 +132,8 @@ def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: st
         axes.text(answer, label, text, ha="center", va="center", color=color, weight=weight)
     axes.set(xlabel="the network's answer", ylabel="label", xticks=range(10), yticks=range(10))
     mistaken, total = wrong.sum(), counts.sum()
-    axes.set_title(
-        f"{mistaken:,} mistakes in {total:,} images ({100 * mistaken / total:.2f} %) in red, "
-        "right answers in grey",
-        fontsize=10,
-    )
+    share = f"{100 * mistaken / total:.2f} %"
+    axes.set_title(f"{mistaken:,} mistakes in {total:,} images ({share}), in red", fontsize=10)
     return figure
 
 
@@ -150,7 +144,7 @@ def mistakes(
     """The images with wrong answers, the most confident first, with label and answer.
 
     `images` are uint8, N x 28 x 28; `logits` float, N x 10; `labels` int64, N. `note` is added to
-    the small print. Without a mistake the small print says so.
+    the small print.
     """
     confidence, answers = logits.double().softmax(1).max(1)
     wrong = (answers != labels).nonzero().flatten()
@@ -159,9 +153,7 @@ def mistakes(
         f"label {labels[index]}, answer {answers[index]}\n{100 * confidence[index]:.1f} % sure"
         for index in worst.tolist()
     ]
-    which = f"the {len(worst)} most confident of {len(wrong):,} mistakes in {len(labels):,} images"
-    if len(wrong) == 0:
-        which = f"no mistakes in {len(labels):,} images"
+    which = f"{len(wrong):,} mistakes in {len(labels):,} images; shown: {len(worst)}, surest first"
     return gallery(title[0], images[worst], texts, 8, which, title[1], note)
 
 
@@ -181,20 +173,4 @@ def gallery(
         axes.text(x + 18, y + 11, text, ha="center", va="bottom", fontsize=8.5, color=RED)
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255)
     axes.set_axis_off()
-    return figure
-
-
-@own_settings()
-def sheet(images: torch.Tensor, labels: torch.Tensor, columns: int = 25) -> Figure:
-    """The first images (uint8, N x 28 x 28) of each label in a row of their own, dark on white."""
-    pixels = np.zeros((280, 28 * columns), np.uint8)
-    for digit in range(10):
-        row = np.hstack([*np.zeros((1, 28, 0), np.uint8), *images[labels == digit][:columns]])
-        pixels[28 * digit : 28 * (digit + 1), : row.shape[1]] = row
-    figure = Figure(figsize=(0.4 * columns + 0.5, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=255)
-    axes.set(ylabel="label", xticks=[], yticks=range(14, 280, 28), yticklabels=range(10))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
     return figure

@@ -5,15 +5,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from figures.run import (
-    METRICS,
-    RUNNING_AVERAGES,
-    History,
-    draw_means,
-    frame,
-    gallery,
-    logarithmic_if_wide,
-)
+from figures import run
+from figures.run import METRICS, History
 from figures.style import BLUE, COLORS, RED, own_settings, titled
 
 import matplotlib
@@ -21,6 +14,7 @@ import numpy as np
 import torch
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import LogLocator, NullLocator
 
 Results = Mapping[str, Mapping[int, History]]
@@ -85,12 +79,10 @@ def comparison(
     columns = max(1, min(len(labels), 130 // (8 + max(map(len, labels)))))
     height = 4.8 + 0.2 * -(-len(labels) // columns)
     key = "mean of the seeds, and their range" * any(len(seeds) > 1 for seeds in results.values())
-    dashed = f"solid: {evaluated}; dashed: training; {RUNNING_AVERAGES}" if training else ""
+    dashed = f"solid: {evaluated}; dashed: training; {run.RUNNING_AVERAGES}" if training else ""
     figure = titled("", 11, height, key, dashed, *notes)
-    colors = list(COLORS)
-    if len(results) > len(colors):
-        turbo = matplotlib.colormaps["turbo"]
-        colors = [turbo(share) for share in np.linspace(0, 1, len(results))]
+    many = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(results)))
+    colors = COLORS if len(results) <= len(COLORS) else many
     epochs = max(len(history) for seeds in results.values() for history in seeds.values())
     # Runs of one epoch stand beside each other.
     places = np.linspace(0, 1, len(results) + 2)[1:-1] if epochs == 1 else np.ones(len(results))
@@ -98,24 +90,15 @@ def comparison(
         handles = []
         for seeds, color, place in zip(results.values(), colors, places, strict=False):
             histories = list(seeds.values())
-            draw_means(axes, histories, "test", metric, color, place)
-            handles.append(axes.lines[-1])
+            handles.append(run.draw_means(axes, histories, "test", metric, color, place))
             if training:
-                draw_means(axes, histories, "train", metric, color, place - 0.5, "--")
-        frame(axes, metric, epochs)
+                run.draw_means(axes, histories, "train", metric, color, place - 0.5, "--")
+        run.frame(axes, metric, epochs)
         if epochs == 1:
             axes.set(xticks=[], xlabel="after one epoch")
-        if metric == "loss":
-            logarithmic_if_wide(axes, axes.dataLim.y0)
     heading = "Loss and accuracy" if training else f"{evaluated.capitalize()} loss and accuracy"
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper center",
-        ncols=columns,
-        title=heading,
-        title_fontproperties={"weight": "bold", "size": 13},
-    )
+    legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+    legend.set_title(heading, FontProperties(weight="bold", size=13))
     return figure
 
 
@@ -186,7 +169,7 @@ def hardest(images: torch.Tensor, labels: torch.Tensor, answers: torch.Tensor) -
     columns = max(4, -(-len(wrong) // rows))  # as many in each row
     note = f"{len(wrong)} of {len(labels):,} test images"
     heading = f"What all {len(answers)} networks read wrong"
-    return gallery(heading, images[wrong], texts, columns, note)
+    return run.gallery(heading, images[wrong], texts, columns, note)
 
 
 @own_settings()
@@ -201,11 +184,10 @@ def speed(times: Mapping[str, Mapping[str, Sequence[float]]], note: str = "") ->
     figure = titled("Time from the command to the result, 5 epochs", 12, height, key, note)
     panels = figure.subplots(1, len(times), squeeze=False)[0]
     for axes, (network, programs) in zip(panels, times.items(), strict=True):
-        low, median, high = (
-            np.array(list(map(f, programs.values()))) for f in (min, np.median, max)
-        )
+        seconds = programs.values()
+        low, median, high = ([f(s) for s in seconds] for f in (min, np.median, max))
+        ranges = np.subtract(median, low), np.subtract(high, median)
         colors = ["#a0bbd2"] + ["0.85"] * (len(programs) - 1)
-        ranges = median - low, high - median
         bars = axes.barh(list(programs), median, 0.5, xerr=ranges, color=colors)
         axes.bar_label(bars, fmt="{:.3g} s", padding=8)
         axes.set(xlabel="seconds", title=network)

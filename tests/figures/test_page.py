@@ -85,13 +85,6 @@ def test_no_picture_is_cut_off_or_covers_another(rows):
     assert all(text.get_position()[1] >= low for text in axes.texts)
 
 
-def test_only_forty_pictures_are_drawn_and_the_figure_says_so():
-    written = texts(page.predictions([row(f"{n}.png: 7") for n in range(45)]).axes[0])
-    assert "the first 40 of 45 pictures" in written[0]
-    assert "39.png: 7" in written and "40.png: 7" not in written
-    assert "the first" not in " ".join(texts(page.predictions([row()] * 40).axes[0]))
-
-
 @pytest.mark.parametrize("count", [1, 5, 45])
 def test_the_texts_of_predictions_do_not_overlap(count):
     long = "a_picture_$with_a_long_na.png: 7 (55.2 %) or 1 (41.1 %), the largest of 3 digits"

@@ -102,7 +102,7 @@ def test_experiments_with_long_and_odd_names_are_in_the_legend(count, tmp_path):
     figure = study.comparison({name: runs(0.9 + n / 1000) for n, name in enumerate(names)})
     legend = figure.legends[0]
     assert [text.get_text() for text in legend.get_texts()] == [f" {n}, 1 seed" for n in names]
-    assert len({line.get_color() for line in figure.axes[0].lines}) == count
+    assert len({tuple(line.get_color()) for line in figure.axes[0].lines}) == count
     (left, bottom, right, top), *panels = boxes(figure, [legend, *figure.axes])
     width, height = figure.get_size_inches() * figure.dpi
     assert left >= 0 and right <= width and top <= height
