@@ -1,5 +1,7 @@
 """The figures of many runs, read back."""
 
+import itertools
+
 from figures import study, style
 
 import numpy as np
@@ -110,12 +112,8 @@ def test_experiments_with_long_and_odd_names_are_in_the_legend(count, tmp_path):
 
 
 def test_the_map_has_a_panel_for_each_length_with_means_and_deviations_in_its_cells():
-    points = {
-        (epochs, dropout, decay): [epochs + dropout + decay, epochs + dropout - decay]
-        for epochs in (5, 20)
-        for dropout in (0, 0.5)
-        for decay in (0.1, 0.3)
-    }
+    settings = itertools.product((5, 20), (0, 0.5), (0.1, 0.3))
+    points = {(e, dropout, w): [e + dropout + w, e + dropout - w] for e, dropout, w in settings}
     panels = study.regularization(points).axes
     assert [axes.get_title() for axes in panels] == ["5 epochs", "20 epochs"]
     for axes, epochs in zip(panels, (5, 20), strict=True):
