@@ -61,8 +61,11 @@ def _prediction(axes: Axes, x: float, y: float, row: Prediction, unit: float) ->
     """
     text = textwrap.wrap(row.text.replace(" %", "\N{NO-BREAK SPACE}%"), int(16.5 * WIDTH * unit))
     axes.text(x, y + 0.16 / unit, "\n".join(text[:2]), size=8, linespacing=1.1)
+    shares = np.array(row.picture.shape[:2]) / max(row.picture.shape[:2])
     longer = WIDTH if row.seen is None else 1
-    height, width = longer * np.array(row.picture.shape[:2]) / max(row.picture.shape[:2])
+    if not row.marks:  # a tall picture without a digit is no higher than a wide one
+        longer = min(longer, 0.75 * WIDTH / shares[0])
+    height, width = longer * shares
     axes.imshow(row.picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + width, y - height, y))
     outline = [withStroke(linewidth=2.5, foreground="white")]  # to be seen in a shadow, too
     for box, answer, probability in row.marks:
