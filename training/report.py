@@ -4,23 +4,14 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dataset import MNIST
 from handwriting.mix import unseen
-from training import data, distributed
-from training.checkpoint import (
-    FILES,
-    METRICS,
-    PLOTS,
-    RUNS,
-    RunFolder,
-    load,
-    network,
-    write_table,
-)
+from training import checkpoint, data, distributed
+from training.checkpoint import METRICS, PLOTS, RUNS, RunFolder
 from training.config import Config, title
 from training.program import command_line, tell
 from training.tally import Tally
@@ -28,8 +19,6 @@ from training.tally import Tally
 import torch
 from torch import nn
 from tqdm import tqdm
-
-Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Run(NamedTuple):
@@ -51,14 +40,14 @@ class Report:
         self.started = time.perf_counter()
         self.saved = ""  # the last epoch that is on disk, in words
 
-    def say(self, text: str = "") -> None:
+    def say(self, text: str) -> None:
         """Print a line, unless --quiet was given or this is not rank 0."""
         if not self.silent:
             print(text, flush=True)
 
-    def progress(self, batches: Batches, epoch: int, steps: int) -> Iterable:
+    def progress(self, batches: Iterable, epoch: int, steps: int) -> Iterable:
         """An epoch's batches, with a progress bar where stderr is a terminal."""
-        hidden = True if self.silent else None
+        hidden = self.silent or None  # None: where it is no terminal
         text = f"epoch {epoch}"
         return tqdm(batches, text, total=steps, unit="batch", leave=False, disable=hidden)
 
@@ -87,7 +76,11 @@ class Report:
     def epoch(self, row: dict) -> None:
         """Show an epoch that is on disk, under the heading of `begin`; own metrics come last."""
         config = self.config
-        own = [f"  {key} {shown(row[key])}" for key in row if key not in [*METRICS, "points"]]
+        own = [
+            f"  {key} {value:.4g}" if isinstance(value, float) else f"  {key} {value}"
+            for key, value in row.items()
+            if key not in (*METRICS, "points")
+        ]
         self.say(
             f"{row['epoch']:5d}  {row['train_loss']:10.4f}  {100 * row['train_accuracy']:7.2f} %  "
             f"{row['test_loss']:9.4f}  {100 * row['test_accuracy']:6.2f} %  {row['lr']:8.2g}  "
@@ -116,21 +109,25 @@ class Report:
         if distributed.rank() > 0:
             return
         paths = ([write_seeds(runs)] if len(runs) > 1 else []) + draw(runs)
+        config, rows = runs[0].config, [run.history[-1] for run in runs]
         folders = [RUNS / run.config.name for run in runs]
-        self.say("".join(f"\n{folder}: {', '.join(FILES)}" for folder in folders))
-        self.say("\n".join(map(str, paths)))
-        if runs[0].config.mix != "none":
-            self.say(unseen(network(load(folders[0]))))
+        files = [f"{folder}: {', '.join(checkpoint.FILES)}" for folder in folders]
+        self.say("\n".join(["", *files, *map(str, paths)]))
+        if config.mix != "none":
+            self.say(unseen(checkpoint.network(checkpoint.load(folders[0]))))
         command = f"python predict.py --checkpoint {folders[0]} IMAGE"
         self.say(f"to read your own handwriting with it: {command}")
+        accuracy = mean_and_deviation([100 * row["test_accuracy"] for row in rows], 2)
+        loss = statistics.mean(row["test_loss"] for row in rows)
+        seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
         seconds = time.perf_counter() - self.started
-        print(f"{summary(runs)}, {seconds:.1f} s in all)", flush=True)
+        print(
+            f"{stem(runs)}: {evaluated(config)} accuracy {accuracy} %, loss {loss:.4f}"
+            f"{on_data(config)} (epoch {rows[0]['epoch']}{seeds}, {seconds:.1f} s in all)",
+            flush=True,
+        )
         if warning := nothing_learned(runs):
             tell(warning)
-
-
-def shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def in_words(facts: dict[str, Any]) -> str:
@@ -148,53 +145,50 @@ def draw(runs: list[Run]) -> list[Path]:
     from figures import run  # here, because matplotlib takes 0.3 s to import
 
     config, _, logits, test_set, method, _ = runs[0]
-    of_all, of_first = (title(config, in_words(method), seeds) for seeds in (len(runs), 1))
-    images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), logits.cpu()
+    heading = title(config, in_words(method), len(runs))
+    curves = run.curves(heading, [run.history for run in runs], evaluated(config))
     note = f"the first of {len(runs)} seeds" if len(runs) > 1 else ""
-    figures = {
-        "curves": run.curves(of_all, [run.history for run in runs], evaluated(config)),
-        "confusion": run.confusion(of_first, logits, labels, note=note),
-        "mistakes": run.mistakes(of_first, images, logits, labels, note=note),
+    of_first = answers(title(config, in_words(method)), logits, test_set, note)
+    return save({"curves": curves} | of_first, stem(runs))
+
+
+def answers(
+    heading: tuple[str, str], logits: torch.Tensor, test_set: MNIST, note: str = ""
+) -> dict[str, Any]:
+    """Figures of what a network answered to the images of a set."""
+    from figures import run
+
+    images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), logits.cpu()
+    return {
+        "confusion": run.confusion(heading, logits, labels, note),
+        "mistakes": run.mistakes(heading, images, logits, labels, note),
     }
-    return save(figures, stem(runs))
 
 
 def save(figures: Mapping[str, Any], name: str) -> list[Path]:
     """Write {kind: figure} as plots/<name>_<kind>.png; gives the files."""
     from figures import style
 
-    paths = [PLOTS / f"{name}_{kind}.png" for kind in figures]
-    for figure, path in zip(figures.values(), paths, strict=True):
-        style.save(figure, path)
-    return paths
-
-
-def summary(runs: list[Run]) -> str:
-    """The result of some runs, without the closing time and bracket."""
-    config, rows = runs[0].config, [run.history[-1] for run in runs]
-    accuracies = [100 * row["test_accuracy"] for row in rows]
-    seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
-    loss = statistics.mean(row["test_loss"] for row in rows)
-    return (
-        f"{stem(runs)}: {evaluated(config)} accuracy {mean_and_deviation(accuracies, 2)} %, "
-        f"loss {loss:.4f}{on_data(config)} (epoch {rows[0]['epoch']}{seeds}"
-    )
+    for kind, figure in figures.items():
+        style.save(figure, PLOTS / f"{name}_{kind}.png")
+    return [PLOTS / f"{name}_{kind}.png" for kind in figures]
 
 
 def write_seeds(runs: list[Run]) -> Path:
     """Write a CSV file of the seeds' last epochs, their mean and standard deviation; gives it."""
     metrics = ["epochs", "test_loss", "test_accuracy", "train_loss", "train_accuracy", "seconds"]
-    rows: list[dict] = []
-    for run in runs:
-        seconds = round(sum(row["seconds"] for row in run.history), 3)
-        folder = (RUNS / run.config.name).as_posix()
-        own = {"seed": run.config.seed, "folder": folder, "epochs": len(run.history)}
-        rows.append(run.history[-1] | own | {"seconds": seconds})
-    seeds = [[row[metric] for row in rows] for metric in metrics]
-    for name, function in (("mean", statistics.mean), ("standard deviation", statistics.stdev)):
-        rows.append({"seed": name} | dict(zip(metrics, map(function, seeds), strict=True)))
+    rows: list[dict] = [
+        run.history[-1]
+        | {"seed": run.config.seed, "folder": (RUNS / run.config.name).as_posix()}
+        | {"epochs": len(run.history)}
+        | {"seconds": round(sum(row["seconds"] for row in run.history), 3)}
+        for run in runs
+    ]
+    values = {metric: [row[metric] for row in rows] for metric in metrics}
+    rows.append({"seed": "mean"} | {m: statistics.mean(values[m]) for m in metrics})
+    rows.append({"seed": "standard deviation"} | {m: statistics.stdev(values[m]) for m in metrics})
     path = RUNS / f"{stem(runs)}.csv"
-    write_table(path, ["seed", "folder", *metrics], rows)
+    checkpoint.write_table(path, ["seed", "folder", *metrics], rows)
     return path
 
 
@@ -237,23 +231,17 @@ def on_data(config: Config) -> str:
 
 def tell_evaluation(path: Path, saved: dict, tested: Tally, test_set: MNIST) -> None:
     """Print a checkpoint's loss and accuracy on the test set; draw its confusion and mistakes."""
-    from figures import run  # here, because matplotlib takes 0.3 s to import
-
-    name, number = saved["config"].name or path.stem, len(test_set)
     config = dataclasses.replace(saved["config"], data=data.data_name([test_set]))
-    name += f"_evaluated_on_{config.data}" if config.data != "mnist" else "_evaluated"
-    heading = title(config)[0], f"{path}, tested on the {number:,} images of {test_set.path}"
-    images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), tested.logits.cpu()
-    figures = {
-        "confusion": run.confusion(heading, logits, labels),
-        "mistakes": run.mistakes(heading, images, logits, labels),
-    }
-    for picture in save(figures, name):
+    name = f"{config.name or path.stem}_evaluated"
+    name += f"_on_{config.data}" if config.data != "mnist" else ""
+    number = f"{len(test_set):,} images"
+    heading = title(config)[0], f"{path}, tested on the {number} of {test_set.path}"
+    for picture in save(answers(heading, tested.logits, test_set), name):
         print(picture)
-    low, high = accuracy_interval(tested.accuracy, number)
+    low, high = accuracy_interval(tested.accuracy, len(test_set))
     print(
         f"{path}: test accuracy {100 * tested.accuracy:.2f} % (95 % interval {100 * low:.2f} to "
-        f"{100 * high:.2f} %, {number:,} images), loss {tested.loss:.4f}{on_data(config)}"
+        f"{100 * high:.2f} %, {number}), loss {tested.loss:.4f}{on_data(config)}"
     )
 
 
