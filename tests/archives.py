@@ -62,19 +62,23 @@ CONTAINERS = {  # the ending of a name, and what packs {name: content}
     ".zip": zipped,
     "": None,  # a folder
 }
+PACKED = [ending for ending in CONTAINERS if ending]
 
 
 def put(stem, ending, files):
-    """Put {name: content} into an archive, or into a folder, of a new name; gives its path."""
+    """Put {name: content} into an archive, or into a folder, of this name; gives its path."""
     path = stem.with_name(stem.name + ending)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if CONTAINERS[ending]:
-        path.write_bytes(CONTAINERS[ending](files))
-        return path
-    for name, content in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
+    packed = {path.name: CONTAINERS[ending](files)} if ending else None
+    lay(path.parent if packed else path, packed or files)
     return path
+
+
+def lay(root, files):
+    """Write {name: content} into a folder; gives the folder."""
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
 
 
 def idx_file(array):

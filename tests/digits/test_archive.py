@@ -6,8 +6,6 @@ import random
 import struct
 import tarfile
 import zipfile
-from collections import Counter
-from pathlib import Path
 
 from digits import archive, idx
 from digits.archive import read_tarball, write_tarball
@@ -21,6 +19,7 @@ from archives import (
     DATA,
     IMAGES,
     LAYOUTS,
+    PACKED,
     assert_intact,
     damaged,
     files_named,
@@ -33,8 +32,7 @@ from archives import (
 from PIL import Image
 
 NUMBERED = files_named(LAYOUTS["labels in names"])
-PACKED = [ending for ending, pack in CONTAINERS.items() if pack]
-TAR, END = tarred(NUMBERED), bytes(1024)
+TAR, ZIP, END = tarred(NUMBERED), zipped(NUMBERED), bytes(1024)
 
 
 @pytest.fixture
@@ -54,18 +52,17 @@ def read(tmp_path):
 
 
 @pytest.fixture
-def outcome(read):
-    """'same' or 'refused'; fails where the images or labels differ in silence."""
+def is_refused(read):
+    """Whether these bytes are; fails where the images or labels differ in silence."""
 
-    def outcome(content):
+    def is_refused(content):
         try:
-            data = read(content)
+            assert_intact(read(content))
         except DataError:
-            return "refused"
-        assert_intact(data)
-        return "same"
+            return True
+        return False
 
-    return outcome
+    return is_refused
 
 
 # Whole or not at all
@@ -81,14 +78,12 @@ def test_what_is_put_in_comes_out_in_the_order_of_the_numbers(tmp_path, ending, 
 
 
 @pytest.mark.parametrize("ending", PACKED)
-def test_no_damage_differs_in_silence(outcome, ending):
+def test_no_damage_differs_in_silence(is_refused, ending):
     content = CONTAINERS[ending](NUMBERED)
-    choice = random.Random(1)
-    bits = choice.sample(range(8 * len(content)), 600 if ending == ".tar" else 200)
-    tried = Counter(map(outcome, damaged(content, bits)))
-    assert tried.total() == len(bits) and tried["refused"] > len(bits) // 3
+    bits = random.Random(1).sample(range(8 * len(content)), 600 if ending == ".tar" else 200)
+    assert sum(map(is_refused, damaged(content, bits))) > len(bits) // 3
     cuts = {*range(0, len(content), max(1, len(content) // 60)), *range(len(content) - 20, 0, -997)}
-    assert set(map(outcome, damaged(content, cuts=cuts | {len(content) - 1}))) == {"refused"}
+    assert all(map(is_refused, damaged(content, cuts=cuts | {len(content) - 1})))
 
 
 def test_no_damage_to_a_file_in_a_folder_differs_in_silence(tmp_path):
@@ -99,29 +94,28 @@ def test_no_damage_to_a_file_in_a_folder_differs_in_silence(tmp_path):
             read_tarball(folder)
 
 
-def test_damage_to_several_bytes_of_a_zip_directory_never_differs_in_silence(outcome):
+def test_damage_to_several_bytes_of_a_zip_directory_never_differs_in_silence(is_refused):
     """Names, places and lengths are there, which no checksum covers."""
-    content, choice, tried = zipped(NUMBERED), random.Random(2), Counter()
-    start = content.index(b"PK\1\2")
+    choice, refused = random.Random(2), 0
     for _ in range(300):
-        copy = bytearray(content)
+        copy = bytearray(ZIP)
         for _ in range(choice.randint(1, 4)):
-            copy[choice.randrange(start, len(content))] = choice.choice(b"\0\1/0159_P\xff")
-        tried[outcome(bytes(copy))] += 1
-    assert tried.total() == 300 and tried["refused"] > 100
+            copy[choice.randrange(ZIP.index(b"PK\1\2"), len(ZIP))] = choice.choice(
+                b"\0\1/0159_P\xff"
+            )
+        refused += is_refused(bytes(copy))
+    assert refused > 100
 
 
-def test_a_file_that_the_directory_of_a_zip_has_lost_is_missed(read):
-    """A name of 18 bytes makes an entry of 64: one bit in the length of a comment swallows it."""
-    content = bytearray(zipped(files_named("train/{:06d}_{}.png")))
-    content[content.index(b"PK\1\2") + 32] ^= 64
-    with pytest.raises(DataError, match="its directory is not whole"):
-        read(bytes(content))
+# A name of 18 bytes makes an entry of 64: one bit in the length of a comment swallows the next.
+LONGER = zipped(files_named("train/{:06d}_{}.png"))
+LENGTH = 8 * (LONGER.index(b"PK\1\2") + 32)
 
 
 @pytest.mark.parametrize(
     "content",
     [
+        *damaged(LONGER, [LENGTH + 6]),
         b"",
         bytes(10240),
         b"<!DOCTYPE html><html><body>404</body></html>",
@@ -136,8 +130,8 @@ def test_a_file_that_the_directory_of_a_zip_has_lost_is_missed(read):
         member("9_9.png", png(), tarfile.GNUTYPE_SPARSE, tarfile.GNU_FORMAT) + TAR,
     ],
 )
-def test_other_content_is_refused(outcome, content):
-    assert outcome(content) == "refused"
+def test_other_content_is_refused(is_refused, content):
+    assert is_refused(content)
 
 
 LONG = [("long" * 40 + f"/ä/{name[6:]}", png) for name, png in NUMBERED.items()]
@@ -156,17 +150,8 @@ LONG = [("long" * 40 + f"/ä/{name[6:]}", png) for name, png in NUMBERED.items()
         zipped(NUMBERED, zipfile.ZIP_STORED),
     ],
 )
-def test_other_forms_of_the_same_images_are_read(outcome, content):
-    assert outcome(content) == "same"
-
-
-def test_agrees_with_an_independent_reader(tmp_path):
-    path = put(tmp_path / "train", ".tar", NUMBERED)
-    images, labels = read_tarball(path)
-    with tarfile.open(path) as oracle:
-        for info, image, label in zip(oracle, images, labels, strict=True):
-            assert np.array_equal(np.asarray(Image.open(oracle.extractfile(info))), image)
-            assert int(Path(info.name).stem.split("_")[1]) == label
+def test_other_forms_of_the_same_images_are_read(is_refused, content):
+    assert not is_refused(content)
 
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz", ".zip"])
@@ -177,7 +162,6 @@ def test_no_more_is_unpacked_than_the_limit(read, monkeypatch, ending):
     assert_intact(read(CONTAINERS[ending](NUMBERED)))
     with pytest.raises(DataError, match="more than 1 GiB"):
         read(bomb)
-    assert idx.MAX_BYTES == 1 << 20
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
@@ -195,13 +179,6 @@ def test_links_and_pipes_in_a_folder_are_refused(tmp_path, kind):
 # What names mean
 
 
-def in_order(read, names):
-    """These names in the order in which their images come, with their labels."""
-    grey = [png(np.full((28, 28), n, np.uint8)) for n in range(len(names))]
-    images, labels = read(tarred(dict(zip(names, grey, strict=True))))
-    return list(zip([names[n] for n in images[:, 0, 0]], labels.tolist(), strict=True))
-
-
 @pytest.mark.parametrize(
     ("names", "expected"),
     {
@@ -216,7 +193,9 @@ def in_order(read, names):
     }.values(),
 )
 def test_labels_and_order_by_names(read, names, expected):
-    assert in_order(read, names) == [(names[n], label) for n, label in expected]
+    grey = {name: png(np.full((28, 28), n, np.uint8)) for n, name in enumerate(names)}
+    images, labels = read(tarred(grey))
+    assert list(zip(images[:, 0, 0].tolist(), labels.tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize(
@@ -226,57 +205,47 @@ def test_labels_and_order_by_names(read, names, expected):
 )
 def test_other_names_are_refused_with_words_that_say_what_is_wanted(read, names):
     files = b"".join(member(name, png()) for name in names.split(",")) + END
-    with pytest.raises(DataError, match="not a picture named|a second picture") as error:
+    with pytest.raises(DataError, match="(not a picture named|a second picture).*cannot.*: 1"):
         read(files)
-    assert "(files that cannot be used: 1)" in str(error.value)
 
 
-def test_of_an_archive_with_both_splits_one_is_read():
-    names = ["m/training/5/0.png", "m/testing/7/0.png", "m/Training/4/1.png"]
-    content = tarred({name: png() for name in names})
-    assert archive.decode(content, "train")[1].tolist() == [5, 4]
-    assert archive.decode(content, "test")[1].tolist() == [7]
-    with pytest.raises(DataError, match="neither in a folder training/ nor"):
-        archive.decode(tarred({"m/5/0.png": png()}), "train")
-    with pytest.raises(DataError, match="it holds no pictures of the test split"):
-        archive.decode(tarred({names[0]: png()}), "test")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    {
+        "m/5/0.png": "neither in a folder training/ nor",
+        "m/Training/5/0.png": "it holds no pictures of the test split",
+    }.items(),
+)
+def test_an_archive_without_the_split_that_is_asked_for_is_refused(name, why):
+    with pytest.raises(DataError, match=why):
+        archive.decode(tarred({name: png()}), "test")
 
 
 # Pictures
 
-GREY = Image.fromarray(IMAGES[0])
-SOFT = np.add.outer(np.arange(28), np.arange(28)).astype(np.uint8) * 4
-WIDE = Image.fromarray(IMAGES[0].astype(np.uint16) * 257)  # 16 bits
+SLOPE = np.add.outer(np.arange(28), np.arange(28)) * 4
+SOFT, WIDE = Image.fromarray(SLOPE.astype(np.uint8)), Image.fromarray((SLOPE * 257).astype("u2"))
 
 
-@pytest.mark.parametrize(
-    "picture", [*map(GREY.convert, ("L", "RGB", "RGBA", "LA", "P")), WIDE], ids=lambda p: p.mode
-)
-def test_grey_pixels_are_read_in_every_mode(picture):
-    assert np.array_equal(archive.decode(tarred({"1_1.png": png(picture)}))[0][0], IMAGES[0])
+MODES = [("PNG", mode) for mode in "1 L RGB RGBA LA P I;16".split()]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
-def test_bits_and_jpegs_are_read(mode):
-    picture, kind = Image.fromarray(SOFT).convert(mode), "PNG" if mode == "1" else "JPEG"
+@pytest.mark.parametrize(("kind", "mode"), [*MODES, ("JPEG", "L"), ("JPEG", "RGB")])
+def test_grey_pixels_are_read_in_every_mode(kind, mode):
+    picture = WIDE if mode == "I;16" else SOFT.convert(mode)
+    expected = SOFT.convert("1") if mode == "1" else SOFT
     images, _ = archive.decode(tarred({"1/1.JPG": png(picture, kind)}))
-    expected = np.asarray(picture.convert("L")).astype(int)
-    assert np.abs(images[0].numpy() - expected).max() < (1 if kind == "PNG" else 9)
-
-
-def test_pictures_of_other_sizes_are_counted(read):
-    files = {f"{n}_1.png": png(np.zeros((32, 28), np.uint8)) for n in (4, 5)}
-    why = r"28 x 32 pixels instead of 28 x 28.*README.md.*'4_1.png' \(files .* used: 2\)"
-    with pytest.raises(DataError, match=why):
-        read(tarred({"1_1.png": png()} | files))
+    difference = images[0].numpy().astype(int) - np.asarray(expected.convert("L"))
+    assert np.abs(difference).max() < (1 if kind == "PNG" else 9)
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
     [
+        (png(np.zeros((32, 28), np.uint8)), "28 x 32 pixels instead of 28 x 28.*README.md"),
         (png(Image.new("RGB", (28, 28), (9, 9, 10))), "with colours"),
         (png(Image.new("RGBA", (28, 28), (9, 9, 9, 254))), "transparent"),
-        (png(GREY, transparency=0), "transparent"),
+        (png(SOFT, transparency=0), "transparent"),
         (png()[:-5] + bytes(5), "CRC"),
         (png()[:16] + struct.pack(">II", 60_000, 60_000) + png()[24:], "CRC"),
         (png()[:-12], "damaged"),
@@ -285,20 +254,22 @@ def test_pictures_of_other_sizes_are_counted(read):
         (b"", "damaged"),
     ],
 )
-def test_other_pictures_are_refused(read, content, why):
-    with pytest.raises(DataError, match=why):
-        read(tarred({"1_1.png": content}))
+def test_other_pictures_are_refused_and_counted(read, content, why):
+    with pytest.raises(DataError, match=rf"{why}.*'4_1.png' \(files .* used: 2\)"):
+        read(tarred({"1_1.png": png(), "4_1.png": content, "5_1.png": content}))
 
 
 # Writing
 
 
-def test_written_tarballs_read_back(tmp_path):
+def test_written_tarballs_read_back_here_and_by_an_independent_reader(tmp_path):
     path = tmp_path / "new" / "train.tar"
     write_tarball(path, *DATA, "train")
     assert_intact(read_tarball(path))
     with tarfile.open(path) as oracle:
-        assert oracle.getnames()[-1] == "train/00011_9.png"
+        assert oracle.getnames() == list(NUMBERED)
+        for info, image in zip(oracle, IMAGES, strict=True):
+            assert np.array_equal(Image.open(oracle.extractfile(info)), image)
     assert os.listdir(path.parent) == ["train.tar"]
 
 

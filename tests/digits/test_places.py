@@ -20,7 +20,9 @@ from archives import (
     files_named,
     idx_files,
     keras,
+    lay,
     png,
+    raising,
     tarred,
     zipped,
 )
@@ -75,13 +77,6 @@ FORMS = {  # {name: content} of what people have
     "mnist_png": both("mnist_png/{split}ing/{name}"),
     "mnist_png.zip": {"mnist_png.zip": zipped(both("mnist_png/{split}ing/{name}"))},
 }
-
-
-def lay(root, files):
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-    return root
 
 
 def contents(root):
@@ -144,7 +139,10 @@ def test_a_set_of_ones_own_is_never_completed_with_another(tmp_path):
     assert_intact(places.load(tmp_path, "test")[1:])
 
 
-def test_missing_labels_and_damaged_files_are_named(tmp_path):
+def test_missing_and_damaged_files_are_named(tmp_path, monkeypatch):
+    for root in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match="test.tar: not found; what is read are train and test"):
+            places.load(root, "test")
     images = tmp_path / "train-images-idx3-ubyte"
     images.write_bytes(b"<!DOCTYPE html>")
     with pytest.raises(DataError, match=f"{images}: .*begins with b'<!DOCTYPE html>'"):
@@ -155,6 +153,9 @@ def test_missing_labels_and_damaged_files_are_named(tmp_path):
     (tmp_path / "train.tar").symlink_to(tmp_path / "nowhere")
     with pytest.raises(DataError, match="train.tar: No such file"):
         places.load(tmp_path, "train")
+    monkeypatch.setattr("builtins.open", raising(PermissionError(13, "Permission denied")))
+    with pytest.raises(DataError, match="train.tar: Permission denied"):
+        places.load(lay(tmp_path, {"x/train.tar": b"x"}) / "x", "train")
 
 
 def test_links_to_data_are_followed(tmp_path):
