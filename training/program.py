@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from files import UserError
+from files import ConfigError, UserError
 
 Program = Callable[..., int]
 
@@ -74,7 +74,7 @@ def guarded(main: Program) -> Program:
             tell(str(interrupt) or words)
             return 130
         except UserError as error:
-            tell(f"error: {error}", every_rank=True)
+            tell(f"error: {error}", every_rank=not isinstance(error, ConfigError))
             return error.status
         except BrokenPipeError:  # nobody reads the output any more
             return 1
