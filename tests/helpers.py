@@ -50,11 +50,6 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 
 
-def kill():
-    """A power cut, as far as this process can tell."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def fork(work, output="output.txt"):
     """Run a function in a process of its own, its output in a file; gives the process's id.
 

@@ -1,25 +1,23 @@
 """Runs Python programs that need not wait until PyTorch is imported.
 
-A helper process imports once what all programs of this project import, and nothing of the project.
-For each program it forks, and the fork does what Python does with its arguments.
+A server imports once what all programs of this project import, and nothing of the project. Each
+program is a fork of it, which does what Python does with its arguments.
 """
 
-import atexit
-import functools
-import gc
-import importlib
-import json
+import multiprocessing
 import os
 import runpy
-import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 
-IMPORTED = "torch", "numpy", "PIL.Image", "scipy.ndimage", "matplotlib.backends.backend_agg"
+ROOT = str(Path(__file__).parent.parent)
 SECONDS = 240  # a program that takes longer hangs, and is killed
+SERVER = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+SERVER.set_forkserver_preload(
+    ["torch", "numpy", "PIL.Image", "scipy.ndimage", "matplotlib.backends.backend_agg"]
+)
 
 
 def run(arguments, folder, path=()):
@@ -27,69 +25,32 @@ def run(arguments, folder, path=()):
 
     Gives the finished process, its output as text.
     """
-    arguments, search = [str(word) for word in arguments], os.pathsep.join(map(str, path))
-    environment = os.environ | {"PYTHONPATH": search, "PYTHONDONTWRITEBYTECODE": "1"}
-    if not hasattr(os, "fork"):
-        how = {"capture_output": True, "encoding": "utf-8", "timeout": SECONDS}
-        return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, **how)
+    arguments, path = list(map(str, arguments)), list(map(str, path))
+    changes = {"PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}
     with tempfile.TemporaryDirectory() as place:
         outputs = [Path(place, stream) for stream in ("out", "err")]
-        request = [arguments, str(folder), environment, *map(str, outputs)]
-        print(json.dumps(request), file=helper().stdin, flush=True)
-        status = int(helper().stdout.readline())
+        how = arguments, folder, path, os.environ | changes, outputs
+        process = SERVER.Process(target=program, args=how)
+        process.start()
+        process.join(SECONDS)
+        process.kill()
+        process.join()
         texts = [output.read_text(encoding="utf-8") for output in outputs]
-    return subprocess.CompletedProcess(arguments, status, *texts)
+    return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
 
 
-@functools.cache
-def helper():
-    """The helper process; it ends when its input does."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
-    started = subprocess.Popen([sys.executable, __file__], **pipes)
-    atexit.register(started.stdin.close)
-    return started
-
-
-def serve():
-    """Run the program of each line and answer with its exit status."""
-    gc.disable()  # imports and forks take less time without it
-    for name in IMPORTED:
-        importlib.import_module(name)
-    gc.freeze()
-    for line in sys.stdin:
-        pid = os.fork() or program(*json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-
-
-def program(arguments, folder, environment, out, err):
-    """Become the program; this never returns."""
-    gc.enable()
-    signal.alarm(SECONDS)
-    for number, file in ((0, os.devnull), (1, out), (2, err)):
-        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
+def program(arguments, folder, path, environment, outputs):
+    """Become the program."""
+    for number, output in enumerate(outputs, 1):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    code = arguments[1] if arguments[0] == "-c" else None
-    sys.argv = arguments if code is None else ["-c", *arguments[2:]]
-    here = os.path.dirname(os.path.abspath(arguments[0])) if code is None else ""
-    sys.path[0:1] = [here, *environment["PYTHONPATH"].split(os.pathsep)]
-    status = 1
-    try:
-        if code is None:
-            runpy.run_path(arguments[0], run_name="__main__")
-        else:
-            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-if __name__ == "__main__":
-    serve()
+    installed = [place for place in sys.path if "packages" in place or not place.startswith(ROOT)]
+    if arguments[0] == "-c":
+        sys.argv, sys.path = ["-c", *arguments[2:]], ["", *path, *installed]
+        exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        here = str(Path(arguments[0]).resolve().parent)
+        sys.argv, sys.path = arguments, [here, *path, *installed]
+        runpy.run_path(arguments[0], run_name="__main__")

@@ -1,604 +1,226 @@
-"""Several processes compute what one computes, and end together when one of them ends."""
+"""Processes that torchrun starts compute what one does, and end together when one of them ends."""
 
-import functools
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
-
-import pytest
-import torch
-import torch.distributed as dist
-import warm
-from helpers import ROOT, ended, fork, same, write_data
 
 import main
 from dataset import MNIST
-from figures import run as plotting
-from figures import style
-from files import UserError
-from model import MODELS
-from training import checkpoint, cli, distributed
-from training import program as console
-from training.cli import parse
+from training import checkpoint, distributed, report
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo, signals and /proc as on Linux")
-
-TRAIN, TEST = 193, 101  # batches of 64, 64, 64, 1: one image for two or three processes
-HANG = 240  # seconds, also for a busy machine
-
-# Many command lines run in turn in the same processes, because each start costs time. Each process
-# leaves what each line printed, its status and what it did in <number>.<rank>.json.
-DRIVER = """
-import contextlib, gc, io, json, os, sys
-gc.disable()  # starts in less time
-sys.path.insert(0, ROOT)
+import pytest
 import torch
-import torch.distributed as dist
-import main
-from digits import augment, cache
-from figures import run as plotting
-from figures import style
+from helpers import ROOT, ended, fork, same, stopping, write_data
 
-rank, host, port = (os.environ[name] for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
-rank = int(rank)
-store = dist.TCPStore(host, int(port), is_master=rank == 0)
-init_process_group = dist.init_process_group
-
-def init_anew(backend, timeout):  # a second group would find the addresses of the first one
-    place = {"store": dist.PrefixStore(str(number), store), "rank": rank}
-    init_process_group(backend, timeout=timeout, world_size=int(os.environ["WORLD_SIZE"]), **place)
-
-dist.init_process_group = init_anew
-
-def noted(module, name, note):
-    function = getattr(module, name)
-    def wrapper(*arguments, **named):
-        events.append([name, note(*arguments)])
-        return function(*arguments, **named)
-    setattr(module, name, wrapper)
-
-def next_noise(images, kind):
-    if kind == "none":
-        return None
-    with torch.random.fork_rng(devices=[]):
-        return torch.rand(3).tolist()
-
-noted(cache, "read_tarball", lambda path: path.name)
-noted(augment, "augment", next_noise)
-plotting.curves = plotting.confusion = plotting.mistakes = lambda *arguments, **named: None
-style.save = lambda *arguments: None
-noted(plotting, "curves", lambda title, *rest: title[0])
-noted(plotting, "confusion", lambda title, logits, labels: [len(logits), labels.tolist()])
-for number, arguments in enumerate(json.loads(sys.argv[1])):
-    events, outputs = [], [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
-    arguments = [argument.replace("{rank}", str(rank)) for argument in arguments]
-    with contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1]):
-        try:
-            status = main.main(arguments)
-        except SystemExit as exit:
-            status = exit.code
-    for output in outputs:
-        output.seek(0)
-    out, err = (output.read() for output in outputs)
-    with open(f"{number}.{rank}.json", "w") as file:
-        json.dump({"status": status, "out": out, "err": err, "events": events}, file)
-"""
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked, gloo as on Linux")
+GROUP = "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
+LENET = "--data-dir data --lr 0.05 --batch-size 48 --epochs 2"  # a last batch of 12 of 204 images
+MLP = "--data-dir few --model mlp --recipe modern --batch-size 60 --weight-decay 0.01 --epochs 3"
+NOISY = "--data-dir data --model mlp --batch-size 60 --dropout 0.5 --augment elastic --runs 2"
 
 
-def torchrun(script, *arguments, cwd):
-    """Start two processes; both print to torchrun's stdout.txt and stderr.txt."""
-    launch = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2
-    command = [sys.executable, *launch, script, *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    with open(cwd / "stdout.txt", "w") as out, open(cwd / "stderr.txt", "w") as err:
-        return subprocess.Popen(
-            list(map(str, command)),
-            cwd=cwd,
-            env=environment,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """The folder of all runs, with data; the pictures of a run are a line."""
+    import torch._dynamo  # noqa: F401  once, and not in each process
+
+    folder = tmp_path_factory.mktemp("runs")
+    for name, count in (("data", 101), ("few", 2)):  # of three processes one has no test image
+        write_data(folder / name, 204, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(report, "draw", lambda runs: [Path(f"{len(run.logits)}") for run in runs])
+        yield folder
 
 
-def finish(process):
-    """The exit status of torchrun; it ends its processes if they hang."""
-    try:
-        return process.wait(HANG)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        process.wait(HANG)
-        pytest.fail("torchrun hangs")
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in GROUP:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch.setenv
 
 
-def drive(commands, folders):
-    """Run command lines one after the other in processes that are told what torchrun tells them.
+def together(count, line, name, prepare=lambda rank: None):
+    """Give processes, which are told what torchrun tells them, a command line.
 
-    There is a process for each folder; those of one folder are on one machine.
+    Gives the exit status and the output of each.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    group = {"WORLD_SIZE": str(len(folders)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    commands = json.dumps([[*command, "--device", "cpu"] for command in commands])
-    programs = []
-    for rank, folder in enumerate(folders):
-        script = folder / "driver.py"
-        script.write_text(DRIVER.replace("ROOT", repr(str(ROOT))))
-        mine = {"RANK": rank, "LOCAL_RANK": folders[:rank].count(folder)}
-        mine["LOCAL_WORLD_SIZE"] = folders.count(folder)
-        environment = group | {name: str(value) for name, value in mine.items()}
-        programs.append(([script, commands], folder, environment))
-    for done in warm.run_together(programs):
-        assert done.returncode == 0, done.stderr
+        port = free.getsockname()[1]
+
+    def work(rank):
+        values = rank, rank, count, count, "127.0.0.1", port
+        os.environ.update(zip(GROUP, map(str, values), strict=True))
+        prepare(rank)
+        return main.main([*line.format(rank).split(), "--device", "cpu", "--name", name])
+
+    pids = [fork(lambda r=rank: work(r), f"{rank}.txt") for rank in range(count)]
+    return [(ended(pid), Path(f"{rank}.txt").read_text()) for rank, pid in enumerate(pids)]
 
 
-def reports(cwd, number):
-    """What each process left of a command line, by rank."""
-    paths = sorted(cwd.glob(f"{number}.*.json"))
-    return [json.loads(path.read_text()) for path in paths]
+def alone(line, name):
+    """Give this process a command line."""
+    assert main.main([*line.split(), "--device", "cpu", "--name", name]) == 0
 
 
-def one_process(folder, *arguments):
-    """The same program without torchrun, in this process; it draws nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for what in ("curves", "confusion", "mistakes"):
-            patch.setattr(plotting, what, lambda *_, **__: None)
-        patch.setattr(style, "save", lambda *_: None)
-        assert main.main([*arguments, "--device", "cpu", "--quiet"]) == 0
+def state(name):
+    return checkpoint.load(Path("runs", name))
 
 
-def state(folder, name):
-    return checkpoint.load(folder / "runs" / name / "checkpoint.pt")
-
-
-def agree(one, other):
+def agree(name, other):
     """Weights and momenta to float rounding, metrics to 4 decimals, everything else exactly."""
+    a, b = state(name), state(other)
     for part in ("model", "optimizer"):
-        tensors = [flat(saved[part]) for saved in (one, other)]
+        tensors = [list(checkpoint.tensors_in(saved[part])) for saved in (a, b)]
         torch.testing.assert_close(*tensors, rtol=1e-4, atol=2e-6)
-    for a, b in zip(one["history"], other["history"], strict=True):
-        assert a["lr"] == b["lr"]
+    for row, wanted in zip(a["history"], b["history"], strict=True):
+        assert row["lr"] == wanted["lr"]
         for key in ("train_loss", "test_loss"):
-            assert a[key] == pytest.approx(b[key], abs=5e-5)
+            assert row[key] == pytest.approx(wanted[key], abs=5e-5)
         for key in ("train_accuracy", "test_accuracy"):
-            assert a[key] == pytest.approx(b[key], abs=1e-12)
-    assert one["scheduler"] == other["scheduler"]
-    assert one["config"] == other["config"]
-    return True
+            assert row[key] == pytest.approx(wanted[key], abs=1e-12)
+    assert (a["scheduler"], a["config"]) == (b["scheduler"], b["config"])
 
 
-def flat(part):
-    """All tensors in nested dictionaries, in order."""
-    if isinstance(part, dict):
-        return [tensor for value in part.values() for tensor in flat(value)]
-    return [part] if isinstance(part, torch.Tensor) else []
+# The same numbers
 
 
-SGD = "--data-dir", "data", "--lr", "0.05"  # LeNet-5, no dropout
-LINEAR = *SGD, "--model", "mlp", "--recipe", "modern", "--epochs", "3", "--weight-decay", "0.01"
-NOISY = *SGD, "--model", "mlp", "--dropout", "0.5", "--augment", "elastic", "--epochs", "2"
-MANY = *SGD, "--model", "mlp", "--runs", "2", "--val-size", "2", "--name", "many"
-TWO = (
-    (*SGD, "--epochs", "2", "--name", "by2"),
-    (*LINEAR, "--name", "linear2"),
-    (*NOISY, "--name", "noisy_a"),
-    (*NOISY, "--name", "noisy_b"),
-    (*MANY, "--epochs", "1"),
-    (*MANY, "--epochs", "2", "--resume"),
-    (*SGD, "--epochs", "2", "--name", "1to2", "--resume"),
-    (*SGD, "--epochs", "1", "--name", "2to1"),
-    (*SGD, "--epochs", "1", "--name", "2to3"),
-)
-THREE = (
-    (*SGD, "--epochs", "2", "--name", "by3"),
-    (*SGD, "--epochs", "2", "--name", "2to3", "--resume"),
-    (*LINEAR, "--name", "linear3", "--quiet"),
-    (*MANY, "--epochs", "2", "--name", "many3"),  # 2 images to test on: one process has none
-)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("small"), TRAIN, TEST)
-
-
-def place(data, folder):
-    """A copy of the tarballs, without a cache."""
-    (folder / "data").mkdir(parents=True)
-    for path in data.glob("*.tar"):
-        (folder / "data" / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runs(data, tmp_path_factory):
-    """The folder of runs by one, two and three processes, and their reports by name."""
-    folder = place(data, tmp_path_factory.mktemp("runs"))
-    one_process(folder, *SGD, "--epochs", "1", "--name", "1to2")
-    for cache in (folder / "data").glob("*.npz"):
-        cache.unlink()
-    told = {}
-    for processes, commands in ((2, TWO), (3, THREE)):
-        drive(commands, [folder] * processes)
-        for number, command in enumerate(commands):
-            name = command[command.index("--name") + 1]
-            told[name, processes] = reports(folder, number)
-            assert [told["status"] for told in reports(folder, number)] == [0] * processes
-        for cache in (folder / "data").glob("*.npz"):
-            cache.unlink()
-    one_process(folder, *SGD, "--epochs", "2", "--name", "2to1", "--resume")
-    one_process(folder, *SGD, "--epochs", "2", "--name", "by1")
-    one_process(folder, *LINEAR, "--name", "linear1")
-    one_process(folder, *MANY, "--epochs", "2", "--name", "many1")
-    return folder, told
-
-
-def test_several_processes_compute_what_one_does(runs):
-    folder, _ = runs
-    by1 = state(folder, "by1")
-    untrained = MODELS["lenet5"]().state_dict()
-    assert not torch.allclose(by1["model"]["layers.0.weight"], untrained["layers.0.weight"])
-    assert agree(state(folder, "by2"), by1)
-    assert agree(state(folder, "by3"), by1)
-    assert agree(state(folder, "linear2"), state(folder, "linear1"))
-    assert agree(state(folder, "linear3"), state(folder, "linear1"))
-    assert state(folder, "linear1")["history"][-1]["train_accuracy"] > 0.5
-
-
-def test_a_run_continues_with_another_number_of_processes(runs):
-    folder, _ = runs
-    for name in ("1to2", "2to1", "2to3"):
-        assert agree(state(folder, name), state(folder, "by1"))
-
-
-def test_runs_and_val_size(runs):
-    folder, _ = runs
-    for seed in (0, 1):
-        one = state(folder, f"many1_seed{seed}")
-        assert agree(state(folder, f"many_seed{seed}"), one)  # from 1 epoch, continued
-        assert agree(state(folder, f"many3_seed{seed}"), one)
-    assert not same(state(folder, "many_seed0")["model"], state(folder, "many_seed1")["model"])
-
-
-@pytest.mark.parametrize(("name", "processes"), [("by2", 2), ("by3", 3)])
-def test_accuracy_is_over_exactly_the_test_images(runs, name, processes):
-    folder, told = runs
-    saved, test_set = state(folder, name), MNIST(folder / "data", train=False)
-    model = MODELS["lenet5"]()
-    model.load_state_dict(saved["model"])
-    tally = main.test(model, test_set)
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(("line", "images"), [(LENET, 101), (MLP, 2)])
+def test_processes_compute_what_one_does(line, images, count):
+    outputs = together(count, line, "many")
+    alone(line, "one")
+    agree("many", "one")
+    saved, test_set = state("many"), MNIST(line.split()[1], train=False)
+    untrained = main.build(saved["config"].model, {}).state_dict().values()
+    assert not any(map(torch.allclose, saved["model"].values(), untrained))
+    tally = main.test(checkpoint.network(saved), test_set)  # over exactly the test images
     assert saved["history"][-1]["test_accuracy"] == tally.accuracy
-    assert tally.accuracy * TEST == pytest.approx(round(tally.accuracy * TEST), abs=1e-9)
     assert saved["history"][-1]["test_loss"] == pytest.approx(tally.loss, abs=1e-6)
-    drawn = [event for event in told[name, processes][0]["events"] if event[0] == "confusion"]
-    assert drawn == [["confusion", [TEST, test_set.targets.tolist()]]]
+    assert {status for status, _ in outputs} == {0} and {text for _, text in outputs[1:]} == {""}
+    assert f"\n{images}\n" in outputs[0][1] and "\nmany: test accuracy " in outputs[0][1]
 
 
-def test_only_rank_0_prints_draws_and_prepares_the_data(runs):
-    folder, told = runs
-    for (name, processes), (first, *others) in told.items():
-        done = [[event for event in one["events"] if event[0] != "augment"] for one in others]
-        assert done == [[]] * len(others)
-        assert {one["out"] + one["err"] for one in others} == {""}
-        assert len([event for event in first["events"] if event[0] == "curves"]) == 1
-        lines = first["err"].splitlines()
-        if (name, processes) in (("1to2", 2), ("2to3", 3)):
-            assert "was saved with processes" in lines.pop(0)
-        # Some of these runs are too short to learn anything.
-        assert [line for line in lines if "the network has learned nothing" not in line] == []
-        assert first["out"].splitlines()[-1].startswith(f"{name}")
-    decoded = [event[1] for event in told["by3", 3][0]["events"] if event[0] == "read_tarball"]
-    assert decoded == ["train.tar", "test.tar"]  # once on the machine, and then from the cache
-    assert "read_tarball" not in [event[0] for event in told["2to3", 3][0]["events"]]
-    assert len(told["linear3", 3][0]["out"].splitlines()) == 1  # --quiet
-    lines = told["by2", 2][0]["out"].splitlines()
-    assert [line.split()[0] for line in lines if "%" in line and ":" not in line] == ["1", "2"]
-    table = (folder / "runs" / "by2" / "metrics.csv").read_text().splitlines()
-    assert len(table) == 3
+def test_a_run_continues_with_another_number_of_processes():
+    line = f"{LENET} --lr 0.01 --epochs"
+    alone(f"{line} 1", "chain")
+    for count in (2, 3):
+        outputs = together(count, f"{line} {count} --resume", "chain")
+        assert [status for status, _ in outputs] == [0] * count
+        assert f"saved with processes {count - 1} instead of {count}" in outputs[0][1]
+    alone(f"{line} 4 --resume", "chain")
+    alone(f"{line} 4", "straight")
+    agree("chain", "straight")
 
 
-def test_noise_differs_between_ranks_and_epochs_but_not_between_runs(runs):
-    folder, told = runs
-    assert same(state(folder, "noisy_a"), state(folder, "noisy_b"))
-    noise = [
-        [
-            [event[1] for event in one["events"] if event[0] == "augment" and event[1]]
-            for one in told[name, 2]
-        ]
-        for name in ("noisy_a", "noisy_b")
-    ]
-    assert noise[0] == noise[1]
-    steps = [tuple(numbers) for rank in noise[0] for numbers in rank]
-    assert len(steps) == len(set(steps)) == 2 * 2 * 4  # ranks, epochs, steps
+def test_processes_resume_to_the_bit():
+    for line, name in (("2", "noisy"), ("1", "stopped"), ("2 --resume", "stopped")):
+        assert {status for status, _ in together(2, f"{NOISY} --epochs {line}", name)} == {0}
+    for seed in (0, 1):
+        assert same(state(f"stopped_seed{seed}"), state(f"noisy_seed{seed}"))
 
 
-def test_an_error_ends_every_process_with_one_clear_line(data, tmp_path):
-    """Errors on rank 0 alone, on rank 1 alone and on both."""
-    place(data, tmp_path)
-    (tmp_path / "bad").mkdir()
-    for path in data.glob("*.tar"):
-        (tmp_path / "bad" / path.name).write_bytes(path.read_bytes()[:20_000])
-    one_process(tmp_path, *SGD, "--epochs", "1", "--name", "sound")
-    for name, content in (("damaged", b"PK"), ("cut", None)):
-        folder = tmp_path / "runs" / name
-        folder.mkdir()
-        content = content or (tmp_path / "runs/sound/checkpoint.pt").read_bytes()[:-100]
-        (folder / "checkpoint.pt").write_bytes(content)
-    expected = {
-        ("--data-dir", "bad", "--data", "mnist"): (1, "error: bad/train.tar: "),
-        (*SGD, "--name", "damaged", "--resume"): (1, "error: runs/damaged/checkpoint.pt: damaged"),
-        (*SGD, "--name", "cut", "--resume"): (1, "error: runs/cut/checkpoint.pt: damaged"),
-        (*SGD, "--name", "absent", "--resume"): (1, "error: runs/absent: no such run"),
-        (*SGD, "--name", "sound", "--momentum", "0"): (1, "error: runs/sound: holds another"),
-        (*SGD, "--name", "huge", "--lr", "1e30"): (1, "error: huge: diverged in epoch 1"),
-        (*SGD, "--val-size", "193"): (2, "error: argument --val-size: there are only 193"),
-        (*SGD, "--epochs", "none"): (2, "error: argument --epochs: 'none'"),
-        (*SGD, "--name", "mixed", "--seed", "{rank}"): (1, "error: rank 0: another process"),
-        (*SGD, "--name", "last", "--epochs", "1"): (0, "warning: last: the network has learned"),
-    }
-    drive(expected, [tmp_path] * 2)
-    for number, (command, (status, line)) in enumerate(expected.items()):
-        first, other = reports(tmp_path, number)
-        assert (first["status"], other["status"]) == (status, status), command
-        assert first["err"].startswith(line), command
-        assert first["err"].count("\n") == 1, command
-        if "{rank}" in command:
-            assert other["err"].startswith("error: data: rank 1 has other data or options"), command
-        else:
-            lost = "error: rank 1: another process has ended or hangs"
-            assert other["err"] == "" or other["err"].startswith(lost), command
-        assert other["err"].count("\n") <= 1
-    assert state(tmp_path, "sound")["epoch"] == state(tmp_path, "last")["epoch"] == 1
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_an_epoch_leaves_out_fewer_images_than_there_are_processes(world_size, environment):
+    """And with them a last batch of one image in each process: BatchNorm could not take it."""
+    environment("WORLD_SIZE", str(world_size))
+    for count in range(world_size, 60):
+        order = torch.randperm(count)
+        for size in (1, 4, 7):
+            shards = []
+            for rank in range(world_size):
+                environment("RANK", str(rank))
+                shards.append(distributed.equal_shard(order, size))
+            taken = torch.stack(shards).T.flatten()
+            lonely = size > 1 and count // world_size % size == 1 and count // world_size > 1
+            assert torch.equal(taken, order[: len(taken)])
+            assert count - len(taken) - world_size * lonely in range(world_size)
+            assert distributed.steps(count, size) == len(shards[0].split(size))
 
 
-def processes_of(name):
-    """{rank, "" for torchrun: process id} of everything that was started with a name."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")
-            environment = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # it has ended
-            continue
-        if name.encode() in arguments and int(folder.name) != os.getpid():
-            ranks = [entry[5:].decode() for entry in environment if entry.startswith(b"RANK=")]
-            found[ranks[0] if ranks else ""] = int(folder.name)
-    return found
+def test_without_torchrun_there_is_no_process_group(monkeypatch):
+    """Nor need there be any: torch for AMD's cards on Windows comes without."""
+    monkeypatch.setattr(distributed, "dist", None)
+    alone(f"{LENET} --epochs 1", "plain")
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-def test_a_signal_ends_every_process(data, tmp_path):
-    """One process is killed; or torchrun is told to end, alone or with all, as by Ctrl-C."""
-    signals = {"0": signal.SIGKILL, "1": signal.SIGKILL, "": signal.SIGTERM, "all": signal.SIGINT}
-    struck = {}
-    for victim in signals:
-        folder, name = place(data, tmp_path / f"victim{victim}"), f"{os.getpid()}_{victim}"
-        command = *SGD, "--model", "mlp", "--device", "cpu", "--epochs", "9999", "--name", name
-        struck[victim] = torchrun(ROOT / "main.py", *command, cwd=folder), folder, name
+# Errors
+
+
+LOST = "another process has ended or hangs; its own error, or torchrun's report, says why\n"
+ERRORS = [  # command line, exit status, what rank 0 says, what rank 1 says
+    ("--batch-size 47", 2, "argument --batch-size: 2 processes cannot share 47 images equally", ""),
+    ("--epochs none", 2, "argument --epochs: 'none' is not a whole number", ""),
+    ("--val-size 204", 2, "argument --val-size: there are only 204 training images", ""),
+    ("--data-dir bad --data mnist", 1, "bad/train.tar: ", LOST),
+    ("--resume", 1, "runs/bad: no such run to resume", LOST),
+    ("--lr 1e6", 1, "bad: diverged in epoch 1", "bad: diverged in epoch 1"),
+    ("--data-dir data{}", 1, LOST, "data1: other data than on rank 0"),
+]
+
+
+@pytest.mark.parametrize(("line", "status", "first", "second"), ERRORS)
+def test_an_error_ends_every_process_with_one_line_each(line, status, first, second):
+    for name, count, bytes_less in (("data0", 101, 0), ("data1", 100, 0), ("bad", 101, 50_000)):
+        if not Path(name).exists():
+            train = write_data(Path(name), 204, count) / "train.tar"
+            train.write_bytes(train.read_bytes()[bytes_less:])
+    outputs = together(2, f"{LENET} {line} --quiet", "bad")
+    for words, begin, (ours, text) in zip((first, second), ("", "rank 1: "), outputs, strict=True):
+        lines = [line for line in text.splitlines(True) if not line.startswith("warning: ")]
+        assert ours == status and len(lines) == bool(words), text
+        assert not words or lines[0].startswith(f"{begin}error: {words}")
+
+
+def test_a_rank_that_is_lost_ends_the_others():
+    def prepare(rank):
+        if rank == 1:
+            stopping(main, "train", 2, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+    (status, text), (lost, _) = together(2, LENET, "lost", prepare)
+    assert (status, lost) == (1, -signal.SIGKILL) and text.endswith(f"\nerror: {LOST}")
+    assert state("lost")["epoch"] == 1
+
+
+def test_ctrl_c_ends_torchrun_and_its_processes(folder):
+    """The launcher itself, as a person starts it: Ctrl-C goes to all of them."""
+    command = [sys.executable, *"-m torch.distributed.run --standalone --nproc-per-node 2".split()]
+    command += [ROOT / "main.py", *NOISY.split(), *"--device cpu --name c --epochs 9999".split()]
+    with open("torchrun.txt", "w") as output:
+        pipes = {"stdout": output, "stderr": output, "start_new_session": True}
+        process = subprocess.Popen(list(map(str, command)), **pipes)
+    metrics, deadline = Path("runs/c_seed0/metrics.csv"), time.monotonic() + 240
     try:
-        for victim, (process, folder, name) in struck.items():
-            metrics, deadline = folder / "runs" / name / "metrics.csv", time.monotonic() + HANG
-            while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.02)
-            started = processes_of(name)
-            assert set(started) == {"", "0", "1"}
-            for one in started.values() if victim == "all" else [started[victim]]:
-                os.kill(one, signals[victim])
-        for victim, (process, folder, name) in struck.items():
-            assert finish(process) != 0
-            assert processes_of(name) == {}
-            ours = "interrupted: epoch ", "error: rank 0: another", "error: rank 1: another"
-            lines = (folder / "stderr.txt").read_text().splitlines()
-            reports = [line.startswith(ours) for line in lines].count(True)
-            if signals[victim] == signal.SIGKILL and reports == 0:
-                # torchrun ended the other before it noticed: then torchrun's report is the line
-                assert any("SIGKILL" in line for line in lines), lines
-            else:
-                assert reports == 1, lines
-            assert state(folder, name)["epoch"] >= 2
-            assert not [line for line in lines if "leaked" in line]  # by libraries, at exit
-            if signals[victim] != signal.SIGKILL:  # what is there is drawn
-                assert len(list((folder / "plots").glob("*.png"))) == 3
-                assert not list((folder / "runs" / name).glob(".*.tmp"))
+        while not metrics.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        status = process.wait(240)
     finally:
-        for process, *_ in struck.values():
-            process.terminate()
-            process.wait(HANG)
-
-
-def test_two_machines(data, tmp_path):
-    """Each has its own working directory, data and cache; only rank 0's holds runs and plots."""
-    commands = (
-        (*SGD, "--epochs", "1", "--name", "machines"),
-        (*SGD, "--epochs", "2", "--name", "machines", "--resume"),
-        ("--data-dir", "other", "--name", "other"),
-    )
-    machines = [place(data, tmp_path / f"machine{node}") for node in (0, 1)]
-    for node, machine in enumerate(machines):
-        (machine / "other").mkdir()
-        write_data(machine / "other", TRAIN, TEST + node)
-    drive(commands, machines)
-    one_process(tmp_path / "machine0", *SGD, "--epochs", "2", "--name", "alone")
-    assert agree(state(tmp_path / "machine0", "machines"), state(tmp_path / "machine0", "alone"))
-    assert not (tmp_path / "machine1" / "runs").exists()
-    assert not (tmp_path / "machine1" / "plots").exists()
-    for number, status in enumerate([0, 0, 1]):
-        told = [reports(tmp_path / f"machine{node}", number)[0] for node in (0, 1)]
-        assert [one["status"] for one in told] == [status, status]
-        assert told[1]["out"] == ""
-        decoded = [[e[1] for e in one["events"] if e[0] == "read_tarball"] for one in told]
-        assert decoded == [[] if number == 1 else ["train.tar", "test.tar"]] * 2
-    assert told[1]["err"].startswith("error: other: rank 1 has other data")
-
-
-def test_without_torchrun_there_is_no_process_group(data, tmp_path, monkeypatch):
-    calls = "init_process_group", "all_reduce", "barrier", "monitored_barrier"
-    for name in (*calls, "broadcast_object_list"):
-        monkeypatch.setattr(dist, name, functools.partial(pytest.fail, f"{name} was called"))
-    one_process(place(data, tmp_path), *SGD, "--epochs", "1", "--runs", "2")
-    assert len(list((tmp_path / "runs").glob("*/checkpoint.pt"))) == 2
+        process.kill()
+    text = Path("torchrun.txt").read_text()
+    assert status != 0 and "leaked" not in text
+    (safe,) = re.findall(r"interrupted: epoch (\d+) .*: the same command --resume\n", text)
+    assert state("c_seed0")["epoch"] >= int(safe) > 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 @pytest.mark.parametrize(("gpus", "chosen"), [(0, "cpu"), (1, "cpu"), (2, "cuda:1"), (3, "cuda:1")])
-def test_each_process_has_a_gpu_or_none_has(monkeypatch, capsys, gpus, chosen):
+def test_each_process_has_a_gpu_or_none_has(gpus, chosen, environment, monkeypatch, capsys):
+    zeros = torch.zeros(2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(cli, "works", lambda device: True)
-    for name, value in (("RANK", 1), ("LOCAL_RANK", 1), ("WORLD_SIZE", 2), ("LOCAL_WORLD_SIZE", 2)):
-        monkeypatch.setenv(name, str(value))
-    assert str(parse([], "")[1].device) == chosen
+    monkeypatch.setattr(torch, "ones", lambda *size, device: zeros)
+    for name, value in zip(GROUP, "1122", strict=False):
+        environment(name, value)
+    assert str(distributed.pick_device("auto")) == chosen
     if chosen == "cpu":
-        with pytest.raises(SystemExit):
-            parse(["--device", "cuda"], "")
-        assert capsys.readouterr().err == ""  # the first process of the machine says it
-
-
-# The environment
-
-
-@pytest.fixture
-def environment(monkeypatch):
-    """A function that sets what torchrun sets, and nothing else of it."""
-
-    def environment(**variables):
-        group = "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
-        for name in group:
-            monkeypatch.delenv(name, raising=False)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-
-    return environment
-
-
-@pytest.mark.parametrize(
-    ("variables", "what"),
-    [
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK is not set; unset WORLD_SIZE"),
-        ({"WORLD_SIZE": "2", "RANK": "1"}, "WORLD_SIZE is 2, but MASTER_ADDR is not set; unset"),
-        ({"RANK": "1"}, "RANK is 1, but WORLD_SIZE is not set; unset RANK"),
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2, but WORLD_SIZE is 2; unset RANK"),
-        ({"RANK": "abc"}, "RANK is 'abc', which is no number; unset it"),
-        ({"WORLD_SIZE": ""}, "WORLD_SIZE is '', which is no number; unset it"),
-        ({"LOCAL_WORLD_SIZE": "-1"}, "LOCAL_WORLD_SIZE is '-1', which is no number; unset it"),
-    ],
-)
-def test_an_environment_that_torchrun_did_not_make_is_one_line(
-    variables, what, environment, data, capsys, monkeypatch, tmp_path
-):
-    environment(**variables)
-    monkeypatch.chdir(tmp_path)
-    assert main.main(["--data-dir", str(data), "--device", "cpu"]) == 1
-    out, err = capsys.readouterr()
-    assert err.startswith(f"error: environment: {what}") and err.count("\n") == 1
-    assert err.endswith(", or start with torchrun\n")
-    assert out == "" and not list(tmp_path.iterdir())
-
-
-def test_a_script_for_one_process_says_so_under_torchrun(environment, capsys):
-    def program():
-        distributed.require_one_process("reproduce.py")
-        return 0
-
-    environment()
-    assert console.guarded(program) == 0
-    environment(RANK="1")
-    assert console.guarded(program) == 1
-    assert "RANK is 1" in capsys.readouterr().err
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
-    lines = []
-    for rank in ("0", "1"):
-        environment(RANK=rank, **place)
-        assert console.guarded(program) == 1
-        lines += capsys.readouterr().err.splitlines()
-    assert lines == [
-        "error: reproduce.py: it runs as one process; start it with python, not torchrun"
-    ]
-
-
-def test_a_torch_without_distributed_trains(data, tmp_path, monkeypatch, environment):
-    """As AMD's for Windows, where torch.distributed has nothing but is_available."""
-    bare = types.SimpleNamespace(is_available=lambda: False)
-    monkeypatch.setattr(distributed, "dist", bare)
-    environment()
-    one_process(place(data, tmp_path), *SGD, "--epochs", "1")
-    with pytest.raises(RuntimeError, match="shapes"), distributed.noticing_lost_ranks():
-        raise RuntimeError("shapes cannot be multiplied")
-    environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
-    with pytest.raises(UserError, match="no torch.distributed; start one process"):
-        distributed.start(torch.device("cpu"))
-
-
-# Leaving the group
-
-
-def member(rank, port, work):
-    """A process of its own that joins a group of two and then works; gives its id."""
-
-    def joined():
-        place = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in place.items()})
-        distributed.start(torch.device("cpu"))
-        distributed.barrier()
-        return work()
-
-    return fork(joined, f"output{rank}.txt")
-
-
-@pytest.fixture
-def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def test_after_a_success_no_rank_ends_before_the_last_has_finished(tmp_path, monkeypatch, port):
-    monkeypatch.chdir(tmp_path)
-
-    def draw():
-        time.sleep(0.5)
-        Path("drawn").touch()
-        distributed.stop(succeeded=True)
-        return 0
-
-    def wait():
-        distributed.stop(succeeded=True)
-        return 0 if Path("drawn").exists() and not dist.is_initialized() else 1
-
-    members = [member(rank, port, work) for rank, work in enumerate([draw, wait])]
-    assert [ended(one) for one in members] == [0, 0], Path("output1.txt").read_text()
-
-
-def test_after_an_error_no_rank_waits_for_another(tmp_path, monkeypatch, port):
-    monkeypatch.chdir(tmp_path)
-
-    def busy():  # until the other one has left
-        while not Path("left").exists():
-            time.sleep(0.01)
-        os._exit(0)
-
-    def leave():
-        distributed.stop()
-        Path("left").touch()
-        return 0
-
-    members = [member(rank, port, work) for rank, work in enumerate([busy, leave])]
-    assert [ended(one) for one in members] == [0, 0]
-
-
-def test_a_rank_that_is_lost_at_the_end_spoils_nothing(tmp_path, monkeypatch, port):
-    monkeypatch.chdir(tmp_path)
-
-    def leave():
-        distributed.stop(succeeded=True)
-        return 0 if not dist.is_initialized() else 1
-
-    members = [member(0, port, leave), member(1, port, lambda: os._exit(7))]
-    assert [ended(one) for one in members] == [0, 7], Path("output0.txt").read_text()
+        environment("RANK", "0")
+        assert main.main(["--device", "cuda"]) == 2
+        line = "error: argument --device: there is no cuda device for each process; take cpu\n"
+        assert capsys.readouterr().err == line

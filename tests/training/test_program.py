@@ -204,34 +204,6 @@ def test_a_lost_reader_ends_a_program_quietly(body, status, line, tmp_path):
     assert process.returncode == status
 
 
-# What is said, by whom
-
-
-@pytest.mark.parametrize(
-    ("environment", "line", "line_of_every_rank"),
-    [
-        ({}, "x\n", "x\n"),
-        ({"RANK": "1"}, "x\n", "x\n"),  # not of a group: its messages are for a person
-        ({"RANK": "1", "WORLD_SIZE": "abc"}, "x\n", "x\n"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "x\n", "x\n"),
-        ({"RANK": "1", "WORLD_SIZE": "2"}, "", "rank 1: x\n"),
-    ],
-)
-def test_rank_0_speaks_for_all(environment, line, line_of_every_rank, monkeypatch, capsys):
-    monkeypatch.setattr(os, "environ", environment)
-    for every_rank, said in ((False, line), (True, line_of_every_rank)):
-        program.tell("x", every_rank)
-        assert capsys.readouterr().err == said
-
-
-def test_the_command_that_starts_it_again_can_be_pasted(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["main.py", "--name", "it's a"])
-    assert program.command_line(None) == """python main.py --name 'it'"'"'s a'"""
-    assert program.command_line(["--epochs", "2"]) == "python main.py --epochs 2"
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert program.command_line(None) == "the same command"
-
-
 # Notebooks; tests/test_notebook.py tries a real one
 
 
