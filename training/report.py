@@ -38,7 +38,7 @@ class Report:
     def __init__(self, quiet: bool = False):
         self.silent = quiet or distributed.rank() > 0
         self.started = time.perf_counter()
-        self.saved = ""  # the last epoch that is on disk, in words
+        self.configs: list[Config] = []  # of the runs so far; the last one is trained now
 
     def say(self, text: str) -> None:
         """Print a line, unless --quiet was given or this is not rank 0."""
@@ -61,7 +61,7 @@ class Report:
     def begin(self, folder: RunFolder) -> None:
         """Name a run and head its table; show the epochs that a resumed run has."""
         config, history = folder.config, folder.history
-        self.config = config
+        self.configs.append(config)
         self.began, self.used = time.perf_counter(), time.process_time()
         self.on_cpu = folder.device.type == "cpu"
         what, options = title(config, in_words(folder.method))
@@ -75,7 +75,7 @@ class Report:
 
     def epoch(self, row: dict) -> None:
         """Show an epoch that is on disk, under the heading of `begin`; own metrics come last."""
-        config = self.config
+        config = self.configs[-1]
         own = [
             f"  {key} {value:.4g}" if isinstance(value, float) else f"  {key} {value}"
             for key, value in row.items()
@@ -86,8 +86,6 @@ class Report:
             f"{row['test_loss']:9.4f}  {100 * row['test_accuracy']:6.2f} %  {row['lr']:8.2g}  "
             f"{row['seconds']:7.1f}{''.join(own)}"
         )
-        where = RUNS / config.name / "checkpoint.pt"
-        self.saved = f"epoch {row['epoch']} of {config.epochs} is safe in {where}"
         if row["lr"] < 1e-12 and row["epoch"] < 0.9 * config.epochs:
             why = "main.py steps a scheduler after each batch, not each epoch"
             tell(f"warning: with the learning rate {row['lr']:g} nothing more is learned; {why}")
@@ -100,8 +98,11 @@ class Report:
     def interrupted(self, argv: Sequence[str] | None) -> str:
         """After Ctrl-C: which epoch is on disk, and the command that continues."""
         command = command_line(argv)
-        if self.saved:
-            return f"interrupted: {self.saved}; to continue: {command} --resume"
+        for config in reversed(self.configs):
+            path = RUNS / config.name / "checkpoint.pt"
+            if path.exists():
+                safe = f"epoch {checkpoint.load(path)['epoch']} of {config.epochs} is safe in {path}"
+                return f"interrupted: {safe}; to continue: {command} --resume"
         return f"interrupted before the first epoch was saved; to start again: {command}"
 
     def end(self, runs: list[Run]) -> None:
