@@ -1,10 +1,10 @@
 """The figures of pictures that were read: the answers, and the steps on the way to them."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from figures.style import BLUE, own_settings
+from figures.style import BLUE, own_settings, titled
 from handwriting import photo, picture, reading
 
 import numpy as np
@@ -94,10 +94,10 @@ def _prediction(axes: Axes, x: float, y: float, row: Prediction, unit: float) ->
 
 def steps(network: nn.Module, page: Image.Image) -> Figure:
     """The steps from a photograph to what is read of it."""
-    ink = photo.ink_of(photo.best_channel(picture.resized(page, photo.SCALES[1])))
+    ink = photo.ink_of(photo.best_channel(picture.resized(page, 640)))
     clean = photo.without_lines_and_grain(ink)
     pale, cleaned = ((255 - 255 * i.clip(0, 1)).astype(np.uint8) for i in (ink, clean))
-    shapes = [(shape.box / max(page.size), "", 0.0) for shape in next(photo.find(page))]
+    shapes = [(shape.box / max(clean.shape), "", 0.0) for shape in next(photo.shapes_in(clean))]
     rows = reading.read(network, page)
     digits = [digit for row in rows for digit in row]
     answers = [(d.box / max(page.size), str(d), d.probabilities.max()) for d in digits]
@@ -113,3 +113,25 @@ def steps(network: nn.Module, page: Image.Image) -> Figure:
         Prediction("6. what the network sees", 255 - seen),
     ]
     return predictions(shown)
+
+
+@own_settings()
+def grid(cells: Sequence[Mapping[str, str]]) -> Figure:
+    """Which share of drawn scenes is read, by the cells of docs/handwriting.csv."""
+    pairs = list(dict.fromkeys((cell["rows"], cell["columns"]) for cell in cells))
+    figure = titled("Drawn scenes that are read, in percent", 11, 4.8)
+    for number, pair in enumerate(pairs, 1):
+        inside = [cell for cell in cells if (cell["rows"], cell["columns"]) == pair]
+        rows, columns = (list(dict.fromkeys(c[key] for c in inside)) for key in ("row", "column"))
+        shares = np.full((len(rows), len(columns)), np.nan)
+        for cell in inside:
+            place = rows.index(cell["row"]), columns.index(cell["column"])
+            shares[place] = 100 * int(cell["read"]) / int(cell["pictures"])
+        axes = figure.add_subplot(1, len(pairs), number)
+        axes.imshow(shares, cmap="RdYlGn", vmin=50, vmax=100, aspect="auto")
+        for (y, x), share in np.ndenumerate(shares):
+            axes.text(x, y, "" if np.isnan(share) else f"{share:.0f}", ha="center", va="center")
+        axes.set_xticks(range(len(columns)), columns, rotation=45)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(ylabel=pair[0], xlabel=pair[1])
+    return figure

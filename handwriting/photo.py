@@ -5,9 +5,9 @@ On the way there, "ink" is how much darker a pixel is than its paper; 1 is black
 
     best_channel -> ink_of -> without_lines_and_grain -> shapes_in -> like_mnist
 
-Each step is a function below, in this order; `find` calls those that lead to shapes. Whether a
-shape is a digit, and where two digits that touch are cut, is for a network to say (predict.py). A
-box is (top, left, bottom, right) in pixels; bottom and right are the first row and column after it.
+Each step is a function below, in this order. Whether a shape is a digit, and where two digits that
+touch are cut, is for a network to say (reading.py). A box is (top, left, bottom, right) in pixels;
+bottom and right are the first row and column after it.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-SCALES = (320, 640, 960)  # pixels: the longer side of a picture while shapes are looked for
-SMALL = 48  # pixels: where shapes are lower than this, the next scale shows more of them
-LEAST_INK = 0.09  # fainter ink is paper
+SCALES = (320, 960)  # pixels: the longer side of a picture while shapes are looked for
+LOWEST = 0.03  # of the longer side: what is lower is no digit
+MOST_SHAPES, MOST_FRAMES = 600, 40
+AT_EDGE, AT_EDGES = 0.55, 0.95  # heights and widths along the picture's edge, the latter for what
+# fills the picture: what lies there for longer is the ground
+CUT_HEIGHT, SEEN = 40, 100  # pixels: a shape is reduced to it before it is cut, or thickened
+LEAST_INK = 0.06  # fainter ink is paper
 GAPS = (0.02, 0.25)  # heights of the writing: gaps in a stroke that are bridged, first and at last
 TOUCHING = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 
@@ -95,46 +99,81 @@ def darkness(nearby: np.ndarray, slope: float, every: int = 1) -> tuple[np.ndarr
     return np.partition(nearby[rows, x], fifth, axis=1)[:, fifth], shift
 
 
-def parts_of(mask: np.ndarray, ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The N connected parts of a mask (H x W): their labels, boxes and scores.
+class Parts(NamedTuple):
+    """The N connected parts of a mask (H x W)."""
 
-    The labels (H x W) are each part's number, from 1 to N, and 0 outside all of them; the boxes are
-    N x 4. The scores (N) are higher for longer and darker strokes; what cannot be a digit has 0.
+    labels: np.ndarray  # H x W: each part's number, from 1 to N; 0 outside all of them
+    boxes: np.ndarray  # N x 4
+    scores: np.ndarray  # N: high for long and dark strokes; 0 for what cannot be a digit
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width (N x 2)."""
+        return self.boxes[:, 2:] - self.boxes[:, :2]
+
+
+def parts_of(mask: np.ndarray, ink: np.ndarray, most_solid: float) -> Parts:
+    """The connected parts of a mask (H x W), where ink is known.
+
+    What is small, or filled by ink to more than `most_solid`, or lies along the edges of the
+    picture, cannot be a digit.
     """
     labels, count = ndimage.label(mask, TOUCHING)
     ends = [(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)]
     boxes = np.array(ends, int).reshape(count, 4)
-    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
+    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    rim = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
+    at_edge = np.bincount(rim, minlength=count + 1)[1:] / np.maximum(1, height + width)
     size = np.maximum(height, width)
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    edges = np.hstack([boxes[:, :2] < 2, boxes[:, 2:] > np.array(mask.shape) - 2]).sum(axis=1)
-    away = np.abs(middles / mask.shape - 0.5).max(axis=1)
-    cut_off = (edges > 1) & (away > 0.2)  # but a digit may fill the picture
-    solid = area / size**2  # high for a sheet of paper and for a 0's hole, low for strokes
-    likely = (size > 0.03 * max(mask.shape)) & (area > 20) & (solid < 0.6) & ~cut_off
-    # The desk around a sheet touches edges, and has the writing within its box.
-    within = (boxes[:, None, :2] <= middles[likely]) & (middles[likely] < boxes[:, None, 2:])
-    inside = within.all(axis=2).sum(axis=1)
-    likely &= (edges == 0) | (inside < np.where(edges == 4, 2, 3))
-    dark = ndimage.mean(ink, labels, np.arange(1, count + 1)) if count else np.zeros(0)
-    return labels, boxes, likely * np.minimum(height, 8 * width) * dark / (1 + edges)
+    likely = (size > LOWEST * max(mask.shape)) & (area > 20)
+    fills = (height > 0.9 * mask.shape[0]) & (width > 0.9 * mask.shape[1])
+    likely &= (area < most_solid * size**2) & (at_edge < np.where(fills, AT_EDGES, AT_EDGE))
+    dark = np.bincount(labels.ravel(), ink.ravel(), count + 1)[1:] / np.maximum(1, area)
+    scores = likely * np.minimum(height, 8 * width) * dark / (1 + 2 * at_edge)
+    if (scores > 0).sum() > MOST_SHAPES:  # this is no page of digits
+        scores = np.zeros(count)
+    return Parts(labels, boxes, scores)
 
 
-def writing_in(ink: np.ndarray, faintest: float) -> tuple[float, float, float]:
-    """From which level on ink (H x W) is writing, how dark the writing is, and how high.
+def frames_in(parts: Parts) -> np.ndarray:
+    """A mask of the parts that have other parts in their holes: frames, rings, a desk."""
+    middles = (parts.boxes[:, :2] + parts.boxes[:, 2:]) // 2
+    height, width = parts.labels.shape
+    frames = np.zeros(parts.labels.shape, bool)
+    for outer in np.argsort(-parts.sizes.min(axis=1, initial=0))[:MOST_FRAMES]:
+        top, left, bottom, right = box = parts.boxes[outer]
+        inside = ((box[:2] < middles) & (middles < box[2:])).all(axis=1) & (parts.scores > 0)
+        inside &= (parts.sizes < parts.sizes[outer]).all(axis=1)
+        high = parts.sizes[:, 0] > 0.25 * (bottom - top)
+        if not (inside & high).any() and inside.sum() < 2:
+            continue
+        ring = parts.labels[top:bottom, left:right] == outer + 1
+        walls = np.pad(ring, 1)  # where it reaches the edge of the picture, the edge closes it
+        for at, wall in ((top == 0, walls[0]), (bottom == height, walls[-1])):
+            wall |= at
+        for at, wall in ((left == 0, walls[:, 0]), (right == width, walls[:, -1])):
+            wall |= at
+        holes = (ndimage.binary_fill_holes(walls) & ~walls)[1:-1, 1:-1]
+        enclosed = [n for n in np.flatnonzero(inside) if holes[tuple(middles[n] - box[:2])]]
+        if high[enclosed].any() or len(enclosed) > 1:
+            frames[top:bottom, left:right] |= ring
+    return frames
+
+
+def writing_in(ink: np.ndarray, faintest: float) -> tuple[float, float]:
+    """From which level on ink (H x W) is writing, and how dark the writing is.
 
     It is what looks most like a digit at the lowest level, from `faintest` on, at which anything
-    does. Gives (1, 0, 0) where nothing does.
+    does. Gives (1, 0) where nothing does.
     """
     for level in faintest * 1.4 ** np.arange(8):
-        labels, boxes, scores = parts_of(ink > level, ink)
-        if scores.any():
-            main = scores.argmax()
-            darkness = np.percentile(ink[labels == main + 1], 85)
-            height = boxes[main, 2] - boxes[main, 0]
-            return max(level, 0.25 * darkness), float(darkness), height
-    return 1, 0, 0
+        parts = parts_of(ndimage.binary_dilation(ink > level), ink, 0.6)
+        if parts.scores.any():
+            main = (parts.labels == parts.scores.argmax() + 1) & (ink > level)
+            darkness = np.percentile(ink[main], 85)
+            return max(level, 0.25 * darkness), float(darkness)
+    return 1, 0
 
 
 class Shape(NamedTuple):
@@ -143,30 +182,47 @@ class Shape(NamedTuple):
     box: np.ndarray  # 4: where it is, in the picture's pixels; may end within a pixel
     ink: np.ndarray  # h x w, 0 to 1
     darkness: float = 1  # of the picture's ink, before the darkest became 1
+    mark: bool = False  # too small for a digit, but as dark: a dot, a minus
 
 
-def shapes_in(ink: np.ndarray, gap: float = GAPS[0]) -> list[Shape]:
-    """The shapes in ink (H x W) that may be digits: as dark and as high as the rest of the page."""
+def shapes_in(ink: np.ndarray) -> Iterator[list[Shape]]:
+    """The shapes in ink (H x W) that may be digits, for each of GAPS that is bridged.
+
+    They are as dark and as high as the rest of the page; what is as dark and lower is a mark.
+    """
     noise = 1.48 * np.median(np.abs(ink - np.median(ink)))  # the standard deviation of the grain
     faintest = np.clip(3.5 * noise, LEAST_INK, 0.3)
-    level, darkness, height = writing_in(ink, faintest)
-    if darkness < 1.5 * faintest:
-        return []
-    bridged = ndimage.binary_dilation(ink > level, iterations=int(1 + gap / 2 * height))
-    labels, boxes, scores = parts_of(bridged, ink)
-    heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
-    clearest = scores > 0.3 * scores.max(initial=0)
-    usual = np.median(heights[clearest]) if clearest.any() else 0
-    as_high = (0.45 * usual < heights) & (heights < 2.2 * usual) & (widths < 5 * heights)
-    clear = np.clip((ink / darkness - 0.2) / 0.5, 0, 1)
-    shapes = []
-    for number in np.flatnonzero(as_high & (scores > 0)):
-        top, left, bottom, right = boxes[number]
-        around = slice(top, bottom), slice(left, right)
-        if shape := trimmed(clear[around] * (labels[around] == number + 1)):
-            box = shape.box + (top, left, top, left)
-            shapes.append(Shape(box, shape.ink, darkness))
-    return shapes
+    level, darkness = writing_in(ink, faintest)
+    frames = frames_in(parts_of(ndimage.binary_dilation(ink > level), ink, 0.9))
+    if frames.any():
+        ink = np.where(ndimage.binary_dilation(frames, TOUCHING, 2), 0, ink)
+        level, darkness = writing_in(ink, faintest)
+    mask = ink > level
+    height = usual_height(parts_of(mask, ink, 0.6)) or usual_height(parts_of(mask, ink, 0.9))
+    clear = np.clip((ink / max(darkness, LEAST_INK) - 0.2) / 0.5, 0, 1)
+    for gap in GAPS if darkness >= 1.5 * faintest else ():
+        bridged = ndimage.binary_dilation(mask, iterations=int(1 + gap / 2 * height))
+        parts = parts_of(bridged, ink, 0.9)
+        usual = usual_height(parts)
+        heights, widths = parts.sizes.T
+        as_high = (0.45 * usual < heights) & (heights < 2.2 * usual) & (widths < 5 * heights)
+        marks = (heights <= 0.45 * usual) & (widths < usual) & (heights + widths > 0.2 * usual)
+        shapes = []
+        for number in np.flatnonzero(as_high & (parts.scores > 0) | marks & (usual > 0)):
+            top, left, bottom, right = parts.boxes[number]
+            around = slice(top, bottom), slice(left, right)
+            mark = bool(marks[number])
+            part = clear[around] * (parts.labels[around] == number + 1)
+            if (not mark or part.max() > 0.9) and (shape := trimmed(part)):
+                box = shape.box + (top, left, top, left)
+                shapes.append(Shape(box, shape.ink, darkness, mark))
+        yield shapes
+
+
+def usual_height(parts: Parts) -> float:
+    """The median height of what looks most like writing; 0 where nothing does."""
+    clearest = parts.scores > 0.3 * parts.scores.max(initial=0)
+    return float(np.median(parts.sizes[clearest, 0])) if clearest.any() else 0
 
 
 def trimmed(ink: np.ndarray) -> Shape | None:
@@ -182,32 +238,17 @@ def trimmed(ink: np.ndarray) -> Shape | None:
     return Shape(box, ink[box[0] : box[2], box[1] : box[3]])
 
 
-def find(page: Image.Image, light: bool = False, brief: bool = False) -> Iterator[list[Shape]]:
-    """The shapes that may be digits, in one or several ways to see them.
+def ink_on(page: Image.Image, longest: int, light: bool = False) -> np.ndarray:
+    """Ink (H x W) of a page made `longest` pixels long; with `light`, what is lighter is ink."""
+    channel = best_channel(resized(page, longest))
+    return without_lines_and_grain(ink_of(1 - channel if light else channel))
 
-    `page` is what `picture.read` gives. Ink is what `best_channel` takes for it; with `light` it is
-    the opposite, for what misleads there, such as a sheet on a dark desk. With `brief`, only large
-    shapes are found.
-    """
-    grey = np.asarray(page.convert("L"))
-    if is_mnist(grey):
-        yield [] if light else [Shape(np.array([0, 0, 28, 28]), grey / 255)]
-        return
-    if min(page.size) < 8:  # noise in a strip that is as narrow looks like a 1
-        return
-    scales = [scale for scale in SCALES if scale <= max(page.size) and not brief] or SCALES[:1]
-    enough = 0.0  # pixels: the scale at which the shapes are no longer small
-    for longest in scales:
-        if longest < min(enough, scales[-1]):
-            continue
-        channel = best_channel(resized(page, longest))
-        ink = without_lines_and_grain(ink_of(1 - channel if light else channel))
-        for gap in GAPS:
-            found = shapes_in(ink, gap)
-            enough = longest * SMALL / np.median([len(shape.ink) for shape in found] or [SMALL])
-            if longest < min(enough, scales[-1]):
-                break
-            yield [shape._replace(box=shape.box * max(page.size) / longest) for shape in found]
+
+def reduced(ink: np.ndarray, longest: int) -> np.ndarray:
+    """Ink (H x W), made smaller where it is longer than `longest`."""
+    if max(ink.shape) <= longest:
+        return ink
+    return np.asarray(resized(Image.fromarray(ink.astype(np.float32)), longest))
 
 
 def cuts(shape: Shape, lean: float) -> dict[tuple[int, int], Shape]:
@@ -216,15 +257,16 @@ def cuts(shape: Shape, lean: float) -> dict[tuple[int, int], Shape]:
     The columns are those at half its height, from 0 to its width; from a row to the next one above
     a cut moves by `lean` columns. What is too narrow or too wide to be a digit is left out.
     """
-    height, width = shape.ink.shape
+    ink = reduced(shape.ink, CUT_HEIGHT * max(shape.ink.shape) // len(shape.ink))
+    height, width = ink.shape
     scale = (shape.box[2] - shape.box[0]) / height
-    places = np.linspace(0, width, max(6, round(8 * width / height)) + 1).astype(int).tolist()
+    places = np.linspace(0, width, max(6, round(7 * width / height)) + 1).astype(int).tolist()
     columns = np.arange(width) + lean * (np.arange(height)[:, None] - height / 2)
     columns = columns.clip(0, width - 1)  # the outer pieces have all that is left of them
     pieces = {}
     for left, right in combinations(places, 2):
         as_wide = 0.2 * height <= right - left <= 1.2 * height
-        if as_wide and (piece := trimmed(shape.ink * (left <= columns) * (columns < right))):
+        if as_wide and (piece := trimmed(ink * (left <= columns) * (columns < right))):
             box = np.tile(shape.box[:2], 2) + scale * piece.box
             pieces[left, right] = shape._replace(box=box, ink=piece.ink)
     return pieces
@@ -236,14 +278,23 @@ def stroke_width(mask: np.ndarray) -> float:
     return 2 * mask.sum() / max(1, rim.sum())
 
 
+def stroke_lengths(seen: np.ndarray) -> np.ndarray:
+    """How long the strokes in images (N x 28 x 28) are, in pixels: half their rims."""
+    masks = seen > 127
+    inner = ndimage.binary_erosion(masks, ndimage.generate_binary_structure(2, 1)[None])
+    return (masks & ~inner).sum(axis=(1, 2)) / 2
+
+
 def like_mnist(digit: np.ndarray) -> np.ndarray:
     """The digit 20 pixels long, its strokes at least 2 wide, centred by mass (28 x 28 uint8)."""
     if is_mnist(digit):
         return np.rint(255 * digit).astype(np.uint8)
+    digit = reduced(digit, SEEN)
     wider = max(0, 0.1 * max(digit.shape) - stroke_width(digit > 0.5)) / 2
-    reach = np.arange(-int(wider), int(wider) + 1)
-    disk = np.hypot(reach[:, None], reach) <= wider
-    digit = ndimage.grey_dilation(np.pad(digit, int(wider)), footprint=disk, mode="constant")
+    if wider >= 1:
+        reach = np.arange(-int(wider), int(wider) + 1)
+        disk = np.hypot(reach[:, None], reach) <= wider
+        digit = ndimage.grey_dilation(np.pad(digit, int(wider)), footprint=disk, mode="constant")
     small = np.asarray(resized(Image.fromarray(np.uint8(255 * digit)), 20))
     height, width = small.shape
     y, x = ndimage.center_of_mass(small)

@@ -2,28 +2,30 @@
 
     read(network, page) -> rows from the top, each from left to right
 
-A shape is a digit if the network's largest probability is at least SURE, whatever the network;
-below it, the shape is no digit, or cannot be read. Shapes that are too wide for a digit are cut
-where the network is surest of all pieces.
+A shape is a digit if the largest probability is at least SURE; below it, it is none, or cannot be
+read. Shapes that are too wide for a digit are cut where the network is surest of all pieces.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dataset import normalize
 from handwriting import photo
 from handwriting.mix import SURE
-from handwriting.photo import Shape
+from handwriting.photo import SCALES, Shape
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
-WIDE, WIDE_ALONE = 0.9, 1.5  # widths in heights: shapes that are wider may be several digits
-SURE_CUT = 0.8  # the least probability of the pieces of a shape that is cut
+WIDE = 0.9  # heights: shapes that are wider may be several digits
+SURE_CUT, SURE_CUT_ALONE = 0.8, 0.95  # the least probability of the pieces of a shape that is cut
 LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
+MOST_PIECES, MOST_FAILURES = 1200, 4  # of one picture; wide shapes that cannot be cut
+SMALL = 48  # pixels: where digits are lower than this, the larger scale shows more of them
+LIGHT, BRIDGED, ONE = 0.5, 0.9, 0.7  # how much less usual readings, and ones, count as evidence
 
 
 class Digit(NamedTuple):
@@ -32,151 +34,186 @@ class Digit(NamedTuple):
     box: np.ndarray  # 4: top, left, bottom, right, in the page's pixels
     seen: np.ndarray  # 28 x 28 uint8
     probabilities: np.ndarray  # 10
-    darkness: float = 1  # of its ink
+    sureness: float  # from 0 to 1: that it is a digit
+    length: float  # of its strokes, in the page's pixels; 0 for a dot or a minus
 
     @property
     def sure(self) -> bool:
         """Whether it is a digit that can be read."""
-        return bool(self.probabilities.max() >= SURE)
+        return self.sureness >= SURE
 
     def __str__(self) -> str:
         return str(self.probabilities.argmax()) if self.sure else "?"
-
-    @property
-    def weight(self) -> float:
-        """How much it looks like writing: long, dark, and made of thin strokes."""
-        solid = (self.seen > 127).sum() / 20**2
-        return float(self.box[2] - self.box[0]) * self.darkness * (1 - solid) ** 2
 
 
 Rows = list[list[Digit]]
 
 
-def read(network: nn.Module, page: Image.Image) -> Rows:
+def read(network: nn.Module, page: Image.Image, judge: nn.Module | None = None) -> Rows:
     """The shapes of a picture with the network's answers, in reading order.
 
-    `page` is what `picture.read` gives. Ink is what is dark, or what is light where that stands out
-    more (`photo.best_channel`). It is the opposite only where that clearly is the writing, because
-    the gaps in a letter may look like digits, too.
+    `page` is what `picture.read` gives. A `judge` decides whether a shape is a digit, for a network
+    that has never seen anything else.
     """
-    dark = first_read(answers(network, shapes) for shapes in photo.find(page))
-    lighter = photo.find(page, light=True, brief=is_read(dark))
-    light = first_read(answers(network, shapes) for shapes in lighter)
-    return in_rows(light if is_read(light) and outweighs(light, dark, page) else dark)
+    return in_rows(Reader(network, judge or network).read(page))
 
 
-def first_read(ways: Iterable[list[Digit]]) -> list[Digit]:
-    """The first way to see a picture in which digits are read; else the first of all."""
-    seen: list[list[Digit]] = []
-    for digits in ways:
-        if is_read(digits):
-            return digits
-        seen.append(digits)
-    return seen[0] if seen else []
+def evidence(digits: Sequence[Digit]) -> float:
+    """How much ink is read, and how surely, less twice the ink that looks like writing and is not.
+
+    This decides between readings, and whether there is a digit at all: then it is above 0.
+    """
+    total = 0.0
+    for digit in digits:
+        if digit.sure:  # slivers of anything look like a 1
+            total += digit.length * digit.sureness**4 * (ONE if str(digit) == "1" else 1)
+        else:
+            total -= digit.length * 2 * (1 - digit.sureness)
+    return total
 
 
-def outweighs(light: Sequence[Digit], dark: Sequence[Digit], page: Image.Image) -> bool:
-    """Whether light ink is the writing, and not dark ink, which is more likely at first sight."""
-    if any(digit.sure and fills(digit, page) for digit in light):
-        return True  # what is dark are the gaps of a digit that fills the page
-    read = [digit for digit in light if digit.sure and not is_cut_off(digit, page)]
-    heaviest = max([0.0, *(digit.weight for digit in read)])
-    if is_read(dark):
-        return heaviest > 1.5 * sum(digit.weight for digit in dark)
-    # The gaps in a letter may look like digits, too; each of them is less than the letter.
-    limit = max([0.0, *(digit.weight for digit in dark)])
-    return heaviest > 1.2 * limit or (len(read) > 3 and sum(digit.weight for digit in read) > limit)
+def has_inside(letter: Digit, digits: Sequence[Digit]) -> bool:
+    """Whether the middle of a digit lies in the box of a shape."""
+    middles = [(d.box[:2] + d.box[2:]) / 2 for d in digits if d.sure]
+    return any(((letter.box[:2] < m) & (m < letter.box[2:])).all() for m in middles)
 
 
-def fills(digit: Digit, page: Image.Image) -> bool:
-    """Whether a digit is as high and as wide as its page."""
-    return bool((digit.box[2:] - digit.box[:2] > 0.9 * np.array(page.size[::-1])).all())
+class Reader:
+    """Reads one picture."""
 
+    def __init__(self, network: nn.Module, judge: nn.Module):
+        self.network, self.judge, self.pieces = network, judge, 0
 
-def is_cut_off(digit: Digit, page: Image.Image) -> bool:
-    """Whether a shape reaches the edge of its page, as the ground does and writing does not."""
-    height_and_width = np.array(page.size[::-1])
-    margin = 0.01 * height_and_width.max()
-    return bool((digit.box[:2] < margin).any() or (digit.box[2:] > height_and_width - margin).any())
+    def read(self, page: Image.Image) -> list[Digit]:
+        """The digits of the reading with the most evidence.
+
+        Ink is dark or light, gaps in it are bridged or not, the picture is seen small or large.
+        """
+        grey = np.asarray(page.convert("L"))
+        if photo.is_mnist(grey):
+            return self.classify([Shape(np.array([0, 0, 28, 28]), grey / 255)])
+        if min(page.size) < 8:  # noise in a strip that is as narrow looks like a 1
+            return []
+        best, digits, lights = 0.0, [], [False, True]
+        for longest in sorted({SCALES[0], min(max(SCALES[0], *page.size), SCALES[1])}):
+            scale, dark = max(page.size) / longest, []
+            heights = [digit.box[2] - digit.box[0] for digit in digits if digit.length]
+            if heights and np.median(heights) > SMALL * max(page.size) / SCALES[0]:
+                break
+            for light in lights:
+                ink = photo.ink_on(page, longest, light)
+                for number, shapes in enumerate(photo.shapes_in(ink)):
+                    seen = self.answers([s._replace(box=s.box * scale) for s in shapes])
+                    weight = (LIGHT if light else 1) * BRIDGED**number
+                    # The gaps of a letter may look like digits: they are less than the letter.
+                    letters = [digit for digit in dark if light and has_inside(digit, seen)]
+                    score = weight * evidence(seen) + evidence(letters)
+                    if not light and number == 0:
+                        dark = [digit for digit in seen if not digit.sure]
+                    if score > best:
+                        best, digits, lights = score, seen, [light]
+        return digits
+
+    def answers(self, shapes: Sequence[Shape]) -> list[Digit]:
+        """The network's answer to each shape, and to each piece of those that it cuts."""
+        digits = self.classify(shapes)
+        writing = [shape for shape in shapes if not shape.mark]
+        wide = [not s.mark and len(s.ink[0]) > WIDE * len(s.ink) for s in shapes]
+        others = [digit for digit, is_wide in zip(digits, wide, strict=True) if not is_wide]
+        if any(digit.length for digit in others) and evidence(others) <= 0:
+            return digits  # this is no page of digits, and its wide shapes are none
+        answers: list[Digit] = []
+        failures = 0
+        for shape, whole, is_wide in zip(shapes, digits, wide, strict=True):
+            pieces = self.split(shape) if is_wide and failures < MOST_FAILURES else []
+            enough = max(SURE_CUT if len(writing) > 1 else SURE_CUT_ALONE, whole.sureness)
+            is_cut = min((piece.sureness for piece in pieces), default=0) > enough
+            failures += is_wide and not is_cut
+            answers += pieces if is_cut else [whole]
+        return answers
+
+    def classify(self, shapes: Sequence[Shape]) -> list[Digit]:
+        """The networks' answers to each shape, in one batch."""
+        if not shapes:
+            return []
+        seen = np.stack([photo.like_mnist(shape.ink) for shape in shapes])
+        images = normalize(torch.from_numpy(seen))
+        with torch.inference_mode():
+            probabilities = self.network(images).softmax(dim=1).numpy()
+            judged = self.judge(images).softmax(dim=1).numpy().max(axis=1)
+        sizes = [np.ptp(shape.box.reshape(2, 2), axis=0).max() / 20 for shape in shapes]
+        lengths = photo.stroke_lengths(seen) * sizes * [shape.darkness for shape in shapes]
+        answers = zip(shapes, seen, probabilities, judged, lengths, strict=True)
+        return [
+            Digit(shape.box, image, p, *((0.0, 0.0) if shape.mark else (float(sureness), length)))
+            for shape, image, p, sureness, length in answers
+        ]
+
+    def split(self, shape: Shape) -> list[Digit]:
+        """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
+        height, width = shape.ink.shape
+        best: tuple[float, list[Digit]] = (0.0, [])
+        for lean in LEANS:
+            pieces = photo.cuts(shape, lean)
+            self.pieces += len(pieces)
+            if self.pieces > MOST_PIECES or not pieces:
+                break
+            digits = zip(pieces, self.classify(list(pieces.values())), strict=True)
+            # Up to each column, the best way to cut what is left of it, and its least probability.
+            cuts: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}
+            for (left, right), digit in sorted(digits, key=lambda item: item[0][1]):
+                if left in cuts:
+                    least, before = cuts[left]
+                    least = min(least, digit.sureness)
+                    if right not in cuts or least > cuts[right][0]:
+                        cuts[right] = least, [*before, digit]
+            least, cut = cuts.get(max(right for _, right in pieces), best)
+            if least > best[0] and 1 < len(cut) <= width / height / NARROW:
+                best = least, cut
+        return best[1]
 
 
 def in_rows(digits: Sequence[Digit]) -> Rows:
     """The digits in reading order: rows from the top, each from left to right."""
     rows: Rows = []
-    for digit in sorted(digits, key=lambda digit: digit.box[1]):
+    for digit in sorted((digit for digit in digits if digit.length), key=lambda d: d.box[1]):
         shared = [shared_height(row[-1].box, digit.box) for row in rows]
         if max(shared, default=0) > 0.4:
             rows[np.argmax(shared)].append(digit)
         else:
             rows.append([digit])
+    for mark in (digit for digit in digits if not digit.length):
+        for row in rows:
+            if is_between(mark.box, np.array([digit.box for digit in row])):
+                row.append(mark)
+                break
+    rows = [sorted(row, key=lambda digit: digit.box[1]) for row in rows]
     return sorted(rows, key=lambda row: np.mean([digit.box[0] + digit.box[2] for digit in row]))
 
 
-def shared_height(one: np.ndarray, other: np.ndarray) -> float:
+def shared_height(box: np.ndarray, other: np.ndarray) -> float:
     """The height that two boxes have in common, as a share of the lower one's."""
-    lower = min(one[2] - one[0], other[2] - other[0])
-    return float(min(one[2], other[2]) - max(one[0], other[0])) / lower
+    lower = min(box[2] - box[0], other[2] - other[0])
+    return float(min(box[2], other[2]) - max(box[0], other[0])) / lower
 
 
-def is_read(digits: Sequence[Digit]) -> bool:
-    """Whether a picture has digits at all: they are two thirds of what looks like writing."""
-    read = sum(digit.weight for digit in digits if digit.sure)
-    return 1.5 * read > sum(digit.weight for digit in digits)
+def is_between(box: np.ndarray, row: np.ndarray) -> bool:
+    """Whether a mark belongs to a row (N x 4): before, between or after its digits, not above."""
+    height = np.median(row[:, 2] - row[:, 0])
+    apart = ((row[:, 3] <= box[1]) | (box[3] <= row[:, 1])).all()
+    near = row[:, 1].min() - height < box[1] and box[3] < row[:, 3].max() + height
+    return bool(apart and near and row[:, 0].min() < box[[0, 2]].mean() < row[:, 2].max() + 1)
 
 
 def as_text(rows: Rows) -> str:
     """What is written, a line for each row; "" where there is no digit."""
-    if not is_read([digit for row in rows for digit in row]):
+    if evidence(sum(rows, [])) <= 0:
         return ""
-    lines = ["".join(map(str, row)) for row in rows]
-    return "\n".join(line for line in lines if line.strip("?"))
-
-
-def answers(network: nn.Module, shapes: Sequence[Shape]) -> list[Digit]:
-    """The network's answer to each shape, and to each piece of those that it cuts."""
-    digits = classify(network, shapes)
-    limit = WIDE if len(shapes) > 1 else WIDE_ALONE
-    wide = [len(shape.ink[0]) > limit * len(shape.ink) for shape in shapes]
-    others = [digit for digit, is_wide in zip(digits, wide, strict=True) if not is_wide]
-    if others and not is_read(others):
-        return digits  # this is no page of digits, and its wide shapes are none
-    cut: list[Digit] = []
-    for shape, whole, is_wide in zip(shapes, digits, wide, strict=True):
-        pieces = split(network, shape) if is_wide else []
-        least = min((piece.probabilities.max() for piece in pieces), default=0.0)
-        cut += pieces if least > max(SURE_CUT, whole.probabilities.max()) else [whole]
-    return cut
-
-
-def classify(network: nn.Module, shapes: Sequence[Shape]) -> list[Digit]:
-    """The network's answer to each shape, in one batch."""
-    if not shapes:
-        return []
-    seen = np.stack([photo.like_mnist(shape.ink) for shape in shapes])
-    with torch.inference_mode():
-        probabilities = network(normalize(torch.from_numpy(seen))).softmax(dim=1).numpy()
-    return [
-        Digit(shape.box, *answer, shape.darkness)
-        for shape, *answer in zip(shapes, seen, probabilities, strict=True)
-    ]
-
-
-def split(network: nn.Module, shape: Shape) -> list[Digit]:
-    """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
-    height, width = shape.ink.shape
-    best: tuple[float, list[Digit]] = (0.0, [])
-    for lean in LEANS:
-        pieces = photo.cuts(shape, lean)
-        digits = zip(pieces, classify(network, list(pieces.values())), strict=True)
-        # Up to each column, the best way to cut what is left of it, and its least probability.
-        ways: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}
-        for (left, right), digit in sorted(digits, key=lambda item: item[0][1]):
-            if left in ways:
-                least, before = ways[left]
-                least = min(least, float(digit.probabilities.max()))
-                if right not in ways or least > ways[right][0]:
-                    ways[right] = least, [*before, digit]
-        least, cut = ways.get(width, best)
-        if least > best[0] and 1 < len(cut) <= width / height / NARROW:
-            best = least, cut
-    return best[1]
+    lines = []
+    for row in rows:
+        spaces = [
+            " " if right.box[1] - left.box[3] > left.box[2] - left.box[0] and left.length else ""
+            for left, right in zip(row, row[1:], strict=False)
+        ]
+        lines.append("".join(map("".join, zip(map(str, row), [*spaces, ""], strict=True))))
+    return "\n".join(line for line in lines if line.strip("? "))

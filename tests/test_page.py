@@ -10,7 +10,7 @@ import export
 import predict
 from dataset import MNIST, normalize
 from digits import synthetic
-from handwriting import photo, picture, reading
+from handwriting import picture, reading
 from model import build
 from training.checkpoint import load, network
 
@@ -156,14 +156,9 @@ def skeletons(count):
 
 
 def read_by_photo(weights, image):
-    """The one digit that is read of a picture, or all that is found, and the text."""
-    page = picture.opaque(image)
-    shapes = next(photo.find(page))
-    digits = reading.classify(weights, shapes)
-    if len(digits) == 1 and digits[0].sure:
-        return digits, str(digits[0])
-    rows = reading.read(weights, page)  # takes three times as long
-    return [digit for row in rows for digit in row], reading.as_text(rows)
+    """The digits that are read of a picture, and the text."""
+    rows = reading.read(weights, picture.opaque(image))
+    return sum(rows, []), reading.as_text(rows)
 
 
 def test_the_page_and_photo_see_the_same_drawing(opened, files):

@@ -8,7 +8,7 @@ import main
 from dataset import MNIST
 from handwriting import mix, nondigits
 from training import checkpoint
-from training.tally import Tally, cross_entropy
+from training.tally import CrossEntropy, Tally
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_a_non_digits_target_is_a_tenth_for_each_digit():
         whole = math.log(sum(math.exp(value) for value in row))
         logs = [value - whole for value in row]
         expected -= sum(logs) / 10 if label < 0 else logs[label]
-    loss = cross_entropy(logits, labels, label_smoothing=0, non_digits=True)
+    loss = CrossEntropy(non_digits=True)(logits, labels)
     assert loss.item() == pytest.approx(expected / 3, rel=1e-6)
 
 

@@ -9,7 +9,7 @@ from handwriting.picture import opaque
 import numpy as np
 import pictures
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def random():
 
 def shapes_of(image):
     """The shapes of the darker ink in a picture."""
-    return next(photo.find(opaque(image)))
+    return next(photo.shapes_in(photo.ink_on(opaque(image), max(image.size))))
 
 
 def drawn(*digits, size=(700, 400)):
@@ -31,18 +31,6 @@ def drawn(*digits, size=(700, 400)):
 
 def photo_of(digit, size, centre, height, random):
     return pictures.strokes(digit, size, centre, height, height / 20, random)
-
-
-def test_a_strip_of_a_picture_has_no_shapes():
-    assert list(photo.find(Image.new("RGB", (7, 300)))) == []
-
-
-def test_mnist_image_passes_unchanged():
-    digit = np.zeros((28, 28), np.uint8)
-    digit[4:24, 11:17] = np.arange(120, dtype=np.uint8).reshape(20, 6) + 100
-    digit = np.roll(digit, round(14 - np.average(np.arange(28), weights=digit.sum(axis=1))), 0)
-    ((shape,),) = photo.find(opaque(Image.fromarray(digit)))
-    assert (photo.like_mnist(shape.ink) == digit).all()
 
 
 def test_what_the_network_sees_is_as_mnist_has_it(random):
@@ -70,15 +58,37 @@ def test_each_digit_is_a_shape_where_it_was_drawn():
 
 def test_small_digits_of_a_large_page_are_found():
     places = [(n % 10, (60 + 100 * (n % 10), 80 + 90 * (n // 10)), 45) for n in range(60)]
-    page = drawn(*places, size=(1060, 620))
-    assert max(map(len, photo.find(opaque(page)))) == 60
+    assert len(shapes_of(drawn(*places, size=(1060, 620)))) == 60
+
+
+@pytest.mark.parametrize("frame", ["box", "ring", "cut box", "desk"])
+def test_what_has_writing_in_its_hole_is_no_shape(frame):
+    image = drawn((8, (350, 200), 150))
+    draw = ImageDraw.Draw(image)
+    if frame == "ring":
+        draw.ellipse((200, 50, 500, 350), outline=0, width=9)
+    elif frame == "desk":
+        image = ImageOps.expand(image, 40, (50, 40, 30))
+    else:
+        draw.rectangle((200, 50, 900 if frame == "cut box" else 500, 350), outline=0, width=9)
+    (shape,) = shapes_of(image)
+    assert 140 < shape.box[2] - shape.box[0] < 165
+
+
+def test_a_dot_and_a_minus_are_marks_and_dirt_is_none():
+    image = drawn((3, (200, 200), 180), (1, (500, 200), 180))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((340, 270, 355, 285), fill=0)
+    draw.rectangle((60, 195, 110, 204), fill=0)
+    draw.rectangle((600, 100, 603, 103), fill=0)
+    assert sorted(shape.mark for shape in shapes_of(image)) == [False, False, True, True]
 
 
 def test_the_box_of_a_shape_is_top_left_bottom_right():
     ink = np.zeros((200, 320))
     ink[40:160, 100:110] = 1  # a long upright stroke ...
     ink[150:160, 100:170] = 1  # ... and its foot
-    (shape,) = photo.shapes_in(ink)
+    (shape,) = next(photo.shapes_in(ink))
     assert shape.box.tolist() == [40, 100, 160, 170]
     assert shape.ink.shape == (120, 70) and shape.darkness == 1
 
@@ -98,13 +108,13 @@ def test_two_digits_that_touch_can_be_cut_between_them(lean):
 
 
 def test_a_cut_leans_to_the_right_above_where_the_strokes_do():
-    slash = np.eye(60)[:, ::-1]  # from the lower left to the upper right
-    ink = np.maximum(np.pad(slash, ((0, 0), (0, 30))), np.pad(slash, ((0, 0), (30, 0))))
+    slash = np.eye(40)[:, ::-1]  # from the lower left to the upper right
+    ink = np.maximum(np.pad(slash, ((0, 0), (0, 20))), np.pad(slash, ((0, 0), (20, 0))))
     ink = np.maximum(ink, np.roll(ink, 1, axis=1))
-    pieces = photo.cuts(photo.Shape(np.array([0, 0, 60, 90]), ink), 1)
-    middle = min((right for _, right in pieces), key=lambda column: abs(column - 45))
-    for piece in (pieces[0, middle], pieces[middle, 90]):
-        assert len(piece.ink) >= 59 and ((piece.ink > 0).sum(axis=1) <= 2).all()  # one stroke
+    pieces = photo.cuts(photo.Shape(np.array([0, 0, 40, 60]), ink), 1)
+    middle = min((right for _, right in pieces), key=lambda column: abs(column - 30))
+    for piece in (pieces[0, middle], pieces[middle, 60]):
+        assert len(piece.ink) >= 39 and ((piece.ink > 0).sum(axis=1) <= 2).all()  # one stroke
 
 
 def flood_filled(mask):
@@ -123,7 +133,7 @@ def flood_filled(mask):
 
 def test_parts_are_connected_at_sides_and_corners_and_have_their_boxes(random):
     mask = random.random((40, 60)) < 0.25
-    labels, boxes, _ = photo.parts_of(mask, random.random(mask.shape))
+    labels, boxes, _ = photo.parts_of(mask, random.random(mask.shape), 0.9)
     expected = flood_filled(mask)
     assert len(expected) == len(boxes) > 10
     assert ((labels > 0) == mask).all()
@@ -134,7 +144,7 @@ def test_parts_are_connected_at_sides_and_corners_and_have_their_boxes(random):
 
 
 def test_a_mask_without_pixels_has_no_parts():
-    _, boxes, scores = photo.parts_of(np.zeros((20, 30), bool), np.zeros((20, 30)))
+    _, boxes, scores = photo.parts_of(np.zeros((20, 30), bool), np.zeros((20, 30)), 0.9)
     assert boxes.shape == (0, 4) and len(scores) == 0
 
 

@@ -32,7 +32,7 @@ def weights():
 def text(weights, image):
     """What is read of a picture."""
     page = picture.opaque(ImageOps.exif_transpose(image))
-    return reading.as_text(reading.read(weights, page))
+    return reading.as_text(reading.read(weights, page)).replace(" ", "")
 
 
 def mnist(count):
@@ -138,9 +138,27 @@ def test_a_tilted_line_is_one_row(weights):
     assert text(weights, on_paper(page_of(["1234567"], 5, tilt=0.12)[0], 6)) == "1234567"
 
 
-def boxed(x, y):
-    """A digit at a place; nothing else of it matters."""
-    return reading.Digit(np.array([y, x, y + 10, x + 6]), np.zeros((28, 28)), np.zeros(10))
+def boxed(x, y, width=6, length=10, digit=1):
+    """A digit at a place, 10 pixels high; one without a length is a mark."""
+    probabilities = np.eye(10)[digit]
+    box, sureness = np.array([y, x, y + 10, x + width]), float(length > 0)
+    return reading.Digit(box, np.zeros((28, 28)), probabilities, sureness, length)
+
+
+@pytest.mark.parametrize(
+    ("digits", "text"),
+    [
+        ([boxed(0, 0), boxed(9, 1, digit=4), boxed(30, 1)], "14 1"),  # wider than a digit is high
+        ([boxed(0, 0, digit=3), boxed(8, 4, 2, 0), boxed(12, 0)], "3?1"),
+        ([boxed(0, 3, 5, 0), boxed(9, 0, digit=4)], "?4"),
+        ([boxed(0, 0, digit=5), boxed(2, 1, 4, 0), boxed(12, 0)], "51"),  # a part of the 5
+        ([boxed(0, 0), boxed(60, 0, 5, 0)], "1"),  # far away
+        ([boxed(0, 0)._replace(sureness=0.5)], ""),
+        ([], ""),
+    ],
+)
+def test_gaps_are_spaces_and_marks_between_digits_are_no_digits(digits, text):
+    assert reading.as_text(reading.in_rows(digits)) == text
 
 
 def test_rows_go_from_the_top_and_each_from_the_left():
@@ -156,6 +174,80 @@ def test_the_rows_of_a_tilted_page_are_told_apart():
     lower = [boxed(20 * n, 3 * n + 15) for n in range(10)]
     rows = reading.in_rows(lower + upper)
     assert [list(map(id, row)) for row in rows] == [list(map(id, upper)), list(map(id, lower))]
+
+
+def test_mnist_image_passes_unchanged(weights):
+    digit = np.zeros((28, 28), np.uint8)
+    digit[4:24, 11:17] = np.arange(120, dtype=np.uint8).reshape(20, 6) + 100
+    digit = np.roll(digit, round(14 - np.average(np.arange(28), weights=digit.sum(axis=1))), 0)
+    (shape,) = reading.Reader(weights, weights).read(picture.opaque(Image.fromarray(digit)))
+    assert (shape.seen == digit).all()
+
+
+def test_a_strip_of_a_picture_has_no_digits(weights):
+    assert reading.read(weights, Image.new("RGB", (7, 300))) == []
+
+
+class Counted(torch.nn.Module):
+    """A network that is sure of every shape, or of none, and counts what it is asked."""
+
+    def __init__(self, sure):
+        super().__init__()
+        self.sure, self.calls, self.images = sure, 0, 0
+
+    def forward(self, images):
+        self.calls, self.images = self.calls + 1, self.images + len(images)
+        return torch.eye(10)[torch.full((len(images),), 8)] * (20.0 if self.sure else 0.0)
+
+
+def foliage(random):
+    leaves = sum(pictures.grain(random, (900, 700), s, s**0.5) for s in (3, 9, 27, 81))
+    return Image.fromarray(np.uint8((128 + 20 * leaves[..., 0]).clip(0, 255)))
+
+
+def specks(random):
+    ink = np.zeros((700, 900), np.uint8)
+    for y, x in random.integers(0, 690, (10_000, 2)):
+        ink[y : y + 3, x : x + 3] = 255
+    return ImageOps.invert(Image.fromarray(ink))
+
+
+def print_of(random):
+    page = Image.new("L", (800, 900), 255)
+    for row in range(40):
+        text = "the quick brown fox jumps over the lazy dog " * 2
+        ImageDraw.Draw(page).text((10, 20 + 21 * row), text, fill=0, font_size=18)
+    return page
+
+
+PAGES = {
+    "noise": lambda random: pictures.noise(random, 800, 800),
+    "foliage": foliage,
+    "specks": specks,
+    "print": print_of,
+    "stripes": lambda random: Image.fromarray(
+        np.uint8(255 * (np.indices((600, 600)).sum(0) % 30 > 9))
+    ),
+    "strip": lambda random: pictures.noise(random, 8, 960),
+    "rings": lambda random: Image.fromarray(
+        np.uint8(255 * (np.hypot(*(np.indices((700, 700)) - 350)) % 24 > 8))
+    ),
+}
+
+
+@pytest.mark.parametrize("sure", [True, False])
+@pytest.mark.parametrize("name", PAGES)
+def test_the_work_for_any_picture_is_bounded(name, sure):
+    network = Counted(sure)
+    reading.read(network, picture.opaque(PAGES[name](np.random.default_rng(0))), network)
+    assert network.calls <= 500 and network.images / 2 <= 2 * reading.MOST_PIECES + 8 * 600
+
+
+def test_a_judge_decides_what_is_a_digit_and_the_network_which(weights):
+    ink, _ = page_of(["1"], 14)
+    page = picture.opaque(on_paper(ink, 15))
+    assert reading.as_text(reading.read(Counted(sure=True), page, weights)) == "8"
+    assert reading.as_text(reading.read(weights, page, Counted(sure=False))) == ""
 
 
 def test_white_on_black_is_read_too(weights):
