@@ -60,10 +60,13 @@ def run_folder(
     **parts: Any,  # noqa: ANN401
 ) -> Generator["RunFolder"]:
     """Lock, start or continue a run of a model, optimizer and scheduler; CheckpointError."""
+    model = parts["model"]
+    parts["model"] = getattr(model, "_orig_mod", model)  # torch.compile's wrapper has other names
     with locked(config):
         saved = distributed.from_rank_0(lambda: start(config, device, resume))
-        folder = RunFolder(config, restore(saved, config, **parts), device, parts)
-        if saved:
+        history = restore(saved, config, **parts) if saved else []
+        folder = RunFolder(config, history, device, parts)
+        if saved and distributed.rank() == 0:
             folder.write_tables()  # a kill may have come before them
         yield folder
 
@@ -113,9 +116,10 @@ def start(config: Config, device: torch.device, resume: bool) -> dict | None:
     if edited(saved):
         tell(f"warning: {folder}: the network in model.py was edited since, so the run mixes two")
     now, was = versions(config, device), saved["versions"]
-    others = [k for k in now if k != "source" and was.get(k, now[k]) != now[k]]
+    del now["source"]
+    others = [f"{k} {was[k]} instead of {now[k]}" for k in now if was.get(k, now[k]) != now[k]]
     if others:
-        words = ", ".join(f"{key} {was[key]} instead of {now[key]}" for key in others)
+        words = ", ".join(others)
         tell(f"warning: {folder}: saved with {words}: numbers as if never stopped need the same")
     return saved
 
@@ -171,7 +175,7 @@ class RunFolder:
             "config": self.config,
             "epoch": len(self.history),
             "history": self.history,
-            **{name: bare(part).state_dict() for name, part in self.parts.items()},
+            **{name: part.state_dict() for name, part in self.parts.items()},
             "versions": versions(self.config, self.device) | classes,
         }
         write_state(self.path / "checkpoint.pt", state)
@@ -179,11 +183,9 @@ class RunFolder:
 
     def write_tables(self) -> None:
         """Write the files of a run besides its checkpoint."""
-        if distributed.rank() > 0:
-            return
+        values = self.config.to_dict() | self.method
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         try:
-            values = self.config.to_dict() | self.method
-            text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
             write_whole(self.path / "config.json", text.encode())
             write_metrics(self.path, self.config, self.history)
         except PermissionError as error:  # held by another program; the next epoch writes it again
@@ -216,11 +218,10 @@ def export(source: Path, destination: Path) -> None:
 
 def write_metrics(folder: Path, config: Config, history: list[dict]) -> None:
     """Write metrics.csv, a row for each epoch, and steps.csv, about fifty rows for each."""
-    columns = dict.fromkeys([*METRICS, *(key for row in history for key in row)])
-    columns.pop("points", None)
-    where = {"evaluated_on": "validation" if config.val_size else "test"}
-    rows = [row | where for row in history]
-    write_table(folder / "metrics.csv", [*columns, "evaluated_on"], rows)
+    own = [key for row in history for key in row if key != "points"]
+    columns = list(dict.fromkeys([*METRICS, *own, "evaluated_on"]))
+    evaluated = {"evaluated_on": "validation" if config.val_size else "test"}
+    write_table(folder / "metrics.csv", columns, [row | evaluated for row in history])
     columns = ["epoch", "train_loss", "train_accuracy"]
     points = [point for row in history for point in row.get("points", [])]
     write_table(folder / "steps.csv", columns, [dict(zip(columns, p, strict=True)) for p in points])
@@ -262,8 +263,7 @@ def load(path: str | Path) -> dict:
                 raise CheckpointError("not a checkpoint (compressed)")
             if damaged := archive.testzip():
                 raise CheckpointError(f"damaged at {damaged!r}")
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return verified(state)
+        return verified(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     except pickle.UnpicklingError:
         # its own message suggests weights_only=False, which would run the file's code
         why = "holds more than tensors and plain values, which model.state_dict() would be"
@@ -311,28 +311,28 @@ def weights_alone(state: Any) -> dict:  # noqa: ANN401
     They are the file's first mapping of names to tensors; a line says so where it is not all.
     """
     parts = {"": state} | state if isinstance(state, dict) else {}
-    mappings = {key: part for key, part in parts.items() if isinstance(part, dict) and part}
-    key = next(
-        (k for k, part in mappings.items() if all(map(torch.is_tensor, part.values()))), None
-    )
-    if key is None:
+    for key, weights in parts.items():
+        if isinstance(weights, dict) and weights and all(map(torch.is_tensor, weights.values())):
+            words = [f"its {key!r}"] * bool(key)
+            break
+    else:
         raise CheckpointError("holds no weights, as model.state_dict() gives them")
-    weights, words = mappings[key], [f"its {key!r}"] * bool(key)
-    prefix: str | None = ""
-    while prefix is not None:  # first with the prefix: a network's own layers may be called so
-        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-        words += [f"without {prefix!r}"] * bool(prefix)
+    while True:  # first with the prefix: a network's own layers may be called so
         for name in MODELS:
-            config = Config(model=name)
-            saved = dict.fromkeys(KEYS, {}) | {"config": config, "epoch": 0, "history": []}
-            saved["model"] = weights
+            parts = {"config": Config(model=name), "epoch": 0, "history": [], "model": weights}
+            saved = dict.fromkeys(KEYS, {}) | parts
             with contextlib.suppress(CheckpointError):
                 network(saved)
                 if words:
                     tell(f"note: the weights are {', '.join(words)}, and fit {name}")
                 return saved
         prefix = next((p for p in PREFIX if all(n.startswith(p) for n in weights)), None)
-    raise CheckpointError(f"holds weights that fit none of the networks {', '.join(MODELS)}")
+        if prefix is None:
+            raise CheckpointError(
+                f"holds weights that fit none of the networks {', '.join(MODELS)}"
+            )
+        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+        words.append(f"without {prefix!r}")
 
 
 def network(saved: dict) -> nn.Module:
@@ -350,18 +350,17 @@ def network(saved: dict) -> nn.Module:
     return model.eval()
 
 
-def restore(saved: dict | None, config: Config, **parts: Any) -> list[dict]:  # noqa: ANN401
+def restore(saved: dict, config: Config, **parts: Any) -> list[dict]:  # noqa: ANN401
     """Give the model, optimizer and scheduler their saved state; gives the history so far."""
-    if saved is None:
-        return []
+    epochs = saved["config"].epochs
     for name, part in parts.items():
         kind = type(part).__name__
         before = saved["versions"].get(f"{name}_class", kind)
-        longer = name == "scheduler" and config.epochs != saved["config"].epochs
+        longer = name == "scheduler" and config.epochs != epochs
         try:
             if kind != before or (longer and kind != LambdaLR.__name__):
-                raise ValueError(f"it was {before} for {saved['config'].epochs} epochs")
-            bare(part).load_state_dict(saved[name])
+                raise ValueError(f"it was {before} for {epochs} epochs")
+            part.load_state_dict(saved[name])
         except Exception as error:  # torch raises many kinds, with messages of many lines
             why = textwrap.shorten(str(error), 200, placeholder=" ...")
             raise CheckpointError(
@@ -369,8 +368,3 @@ def restore(saved: dict | None, config: Config, **parts: Any) -> list[dict]:  # 
                 "edit, or start it anew without --resume"
             ) from None
     return saved["history"]
-
-
-def bare(part: Any) -> Any:  # noqa: ANN401
-    """A model without the wrapper of torch.compile, whose state has other names."""
-    return getattr(part, "_orig_mod", part)
