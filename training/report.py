@@ -101,8 +101,8 @@ class Report:
         for config in reversed(self.configs):
             path = RUNS / config.name / "checkpoint.pt"
             if path.exists():
-                safe = f"epoch {checkpoint.load(path)['epoch']} of {config.epochs} is safe in {path}"
-                return f"interrupted: {safe}; to continue: {command} --resume"
+                epoch = f"epoch {checkpoint.load(path)['epoch']} of {config.epochs}"
+                return f"interrupted: {epoch} is safe in {path}; to continue: {command} --resume"
         return f"interrupted before the first epoch was saved; to start again: {command}"
 
     def end(self, runs: list[Run]) -> None:
