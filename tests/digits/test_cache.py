@@ -6,7 +6,7 @@ import os
 import pickle
 import random
 
-from digits import archive, cache, idx
+from digits import archive, cache
 from digits.cache import read_cached
 from files import DataError
 
@@ -42,11 +42,16 @@ def cached(tarball):
     return tarball.with_name("train.cache.npz")
 
 
-def outcome(tarball, cached, content, capsys):
-    """'used' or 'rebuilt', after a start that finds this content as the cache."""
-    cached.write_bytes(content)
-    assert_intact(read_cached(tarball, "train"))
-    return "rebuilt" if "note: " in capsys.readouterr().err else "used"
+@pytest.fixture
+def is_used(tarball, cached, capsys):
+    """Whether a start uses this content as the cache; it reads the images in any case."""
+
+    def is_used(content):
+        cached.write_bytes(content)
+        assert_intact(read_cached(tarball, "train"))
+        return "note: " not in capsys.readouterr().err
+
+    return is_used
 
 
 @pytest.mark.parametrize("form", [*CONTAINERS, ".npz", ".csv"])
@@ -57,9 +62,8 @@ def test_the_second_start_reads_the_cache(tmp_path, monkeypatch, capsys, form):
         path = tmp_path / f"train{form}"
         path.write_bytes(keras() if form == ".npz" else csv_file())
     assert_intact(read_cached(path, "train"))
-    for reader in (archive.decode, idx.read_npz, idx.read_csv):
-        module = idx if reader.__module__ == "digits.idx" else archive
-        monkeypatch.setattr(module, reader.__name__, raising(AssertionError("read again")))
+    for reader in ("archive.decode", "idx.read_npz", "idx.read_csv"):
+        monkeypatch.setattr(f"digits.{reader}", raising(AssertionError("read again")))
     capsys.readouterr()
     assert_intact(read_cached(path, "train"))
     assert capsys.readouterr() == ("", "")
@@ -137,18 +141,16 @@ def test_what_changes_while_it_is_read_is_refused_and_not_cached(tmp_path, monke
 # Damaged and foreign caches
 
 
-def test_no_damage_to_the_cache_differs_in_silence(tarball, cached, monkeypatch, capsys):
+def test_no_damage_to_the_cache_differs_in_silence(cached, is_used, monkeypatch):
     content = cached.read_bytes()
     monkeypatch.setattr(cache, "write_whole", lambda *_: None)  # or each would wait for the disk
     start = content.index(b"\x93NUMPY")
     # the header says where the images start and which shape they have
-    header, choice = range(8 * start, 8 * (start + 128)), random.Random(0)
-    bits = [*header[::3], *choice.sample(range(8 * len(content)), 200)]
-    outcomes = [outcome(tarball, cached, copy, capsys) for copy in damaged(content, bits)]
-    assert set(outcomes[: len(header[::3])]) == {"rebuilt"}
-    assert outcomes.count("rebuilt") > 450  # the others have no meaning: times, attributes
-    cuts = damaged(content, cuts=range(0, len(content), 100))
-    assert {outcome(tarball, cached, copy, capsys) for copy in cuts} == {"rebuilt"}
+    header = range(8 * start, 8 * (start + 128), 3)
+    assert not any(map(is_used, damaged(content, header, range(0, len(content), 100))))
+    bits = random.Random(0).sample(range(8 * len(content)), 200)
+    # bits of times and attributes have no meaning
+    assert sum(map(is_used, damaged(content, bits))) < 92
 
 
 class Trap:
@@ -161,7 +163,7 @@ class Trap:
         return (open, (str(self.path), "w"))
 
 
-def test_a_foreign_cache_is_replaced_and_no_pickle_is_opened(tarball, cached, tmp_path, capsys):
+def test_a_foreign_cache_is_replaced_and_no_pickle_is_opened(cached, is_used, tmp_path):
     with np.load(cached) as arrays:
         own = dict(arrays)
     trap = Trap(tmp_path / "sprung")
@@ -177,8 +179,8 @@ def test_a_foreign_cache_is_replaced_and_no_pickle_is_opened(tarball, cached, tm
         "a pickle in it": npz_file(**own | {"labels": np.array([trap] * 12, dtype=object)}),
     }
     for name, content in foreign.items():
-        assert outcome(tarball, cached, content, capsys) == "rebuilt", name
-        assert outcome(tarball, cached, cached.read_bytes(), capsys) == "used", name
+        assert not is_used(content), name
+        assert is_used(cached.read_bytes()), name
     assert not trap.path.exists()
 
 
