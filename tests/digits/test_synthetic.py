@@ -5,13 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
+import main
 from dataset import MNIST
 from digits import places, synthetic
-from model import LeNet5
+from training.config import Config
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 
 def test_the_same_seed_draws_the_same_digits():
@@ -61,25 +61,13 @@ def test_the_skeletons_are_those_that_the_published_numbers_were_made_with():
 
 
 @pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR does not name the real MNIST")
-def test_a_network_that_saw_only_generated_digits_reads_mnist(tmp_path):
+def test_a_network_that_saw_only_generated_digits_reads_mnist(tmp_path, monkeypatch):
     """The README's 96 % is of 60,000 digits and 5 epochs; this is of 6,000 and 3."""
     synthetic.generate(tmp_path, train=6000, test=10)
     genuine = places.find(Path(os.environ["MNIST_DIR"]), "test")[0]
     (tmp_path / "mnist").mkdir()
     shutil.copyfile(genuine, tmp_path / "mnist" / genuine.name)  # the cache is written beside it
     train_set, test_set = MNIST(tmp_path), MNIST(tmp_path / "mnist", train=False)
-    torch.manual_seed(0)
-    model = LeNet5()
-    optimizer = torch.optim.SGD(model.parameters(), 0.02, 0.9)
-    for _ in range(3):
-        for images, labels in train_set.batches(torch.randperm(len(train_set)), 64):
-            loss = cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    model.eval()
-    right = 0
-    with torch.no_grad():
-        for images, labels in test_set.batches(torch.arange(len(test_set)), 1000):
-            right += (model(images).argmax(1) == labels).sum().item()
-    assert len(test_set) == 10_000 and right / 10_000 > 0.85
+    monkeypatch.chdir(tmp_path)
+    run = main.fit(Config(epochs=3, lr=0.02), train_set, test_set)
+    assert len(test_set) == 10_000 and run.history[-1]["test_accuracy"] > 0.85
