@@ -74,9 +74,9 @@ HELP = {  # options of networks that are known by name
 }
 
 
-def option(default: Value, text: str) -> Any:  # noqa: ANN401
+def option(default: Value, text: str, compare: bool = True) -> Any:  # noqa: ANN401
     """A field of Config that is also an option of the command line."""
-    return field(default=default, metadata={"help": text})
+    return field(default=default, metadata={"help": text}, compare=compare)
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,8 @@ class Config:
     """
 
     model: str = option("lenet5", "the network")
-    recipe: str = field(  # a label: the options that it sets are compared
-        default="baseline",
-        compare=False,
-        metadata={"help": "named values of the options below; see the end"},
-    )
+    # a label: the options that it sets are compared
+    recipe: str = option("baseline", "named values of the options below; see the end", False)
     epochs: int = option(5, "passes over the training images")
     batch_size: int = option(64, "images in a step")
     lr: float = option(0.01, "learning rate, the highest of the schedule")
@@ -122,9 +119,9 @@ class Config:
         declared = network_options(self.model)
         for key, value in self.network.items():
             if key not in declared:
-                owners = [model for model in MODELS if key in network_options(model)]
-                who = ", ".join(owners) or "no network"
-                raise ConfigError(key, f"{self.model} has no such option; {who} has it")
+                owners = ", ".join(model for model in MODELS if key in network_options(model))
+                why = f"{self.model} has no such option; {owners or 'no network'} has it"
+                raise ConfigError(key, why)
             check(key, value, declared[key])
         object.__setattr__(self, "network", MappingProxyType(declared | dict(self.network)))
         object.__setattr__(self, "digests", tuple(self.digests))
@@ -136,9 +133,8 @@ class Config:
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """The configuration in a flat dictionary; what is not a field is the network's option."""
         fields = {f.name for f in dataclasses.fields(cls)} - {"network"}
-        known = {key: value for key, value in values.items() if key in fields}
-        network = {key: value for key, value in values.items() if key not in fields}
-        return cls(**known, network=network)
+        network = {key: values[key] for key in values if key not in fields}
+        return cls(network=network, **{key: values[key] for key in values if key in fields})
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as a flat dictionary of plain values, as config.json shows it."""
@@ -197,11 +193,9 @@ def run_name(config: Config) -> str:
     """The model, the recipe, each option that differs from the recipe's, the seed, the data."""
     usual = Config.from_dict(RECIPES[config.recipe] | {"model": config.model}).to_dict()
     parts = [config.model] + [config.recipe] * (config.recipe != "baseline")
-    values = config.to_dict()
+    values = {k: v for k, v in config.to_dict().items() if k not in LABELS and v != usual[k]}
     for key in sorted(values, key=lambda key: LAST.index(key) if key in LAST else -1):
         value = values[key]
-        if key in LABELS or value == usual[key]:
-            continue
         if value is False or value == "none":
             parts.append(f"no-{key}")
         elif value is True:
@@ -210,9 +204,7 @@ def run_name(config: Config) -> str:
             parts.append(f"{key}-{value}" if key == "mix" else value)  # a recipe has that name, too
         else:
             parts.append(f"{SHORT.get(key, key)}{value}".removesuffix(".0"))
-    if config.data != "mnist":
-        parts.append(config.data)
-    return "_".join(parts)
+    return "_".join(parts + [config.data] * (config.data != "mnist"))
 
 
 def named(config: Config) -> Config:
@@ -235,13 +227,10 @@ def title(config: Config, method: str = "", seeds: int = 1) -> tuple[str, str]:
     `method` says how the weights are changed, as `training.report.method` finds out.
     """
     network = MODELS[config.model]
-    called = vars(network).get(
-        "title", network.__name__
-    )  # not the title of what it is derived from
+    called = vars(network).get("title", network.__name__)  # not the title of a base class
     known = {"mnist": "MNIST", "generated": "generated digits, not MNIST"}
     data = known.get(config.data, f"{config.data}, not MNIST")
     recipe = f", recipe {config.recipe}" * (config.recipe != "baseline")
-    last_seed = config.seed + seeds - 1
     options = [
         f"{config.epochs} epoch{'s' * (config.epochs > 1)} of batches of {config.batch_size}",
         method,
@@ -249,7 +238,7 @@ def title(config: Config, method: str = "", seeds: int = 1) -> tuple[str, str]:
         f"label smoothing {config.label_smoothing:g}" * (config.label_smoothing > 0),
         f"{config.augment} augmentation" * (config.augment != "none"),
         f"with {config.mix} and non-digits mixed in" * (config.mix != "none"),
-        f"seeds {config.seed} to {last_seed}" if seeds > 1 else f"seed {config.seed}",
+        f"seeds {config.seed} to {config.seed + seeds - 1}" if seeds > 1 else f"seed {config.seed}",
     ]
     return f"{called} on {data}{recipe}", ", ".join(text for text in options if text)
 
@@ -297,9 +286,8 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
     given = vars(parser.parse_args(argv))
     for alone in given.keys() & {"evaluate", "compare"}:
         if unused := [key for key in given if key not in NOT_TRAINED | {alone}]:
-            raise ConfigError(
-                alone, f"trains nothing, so leave out --{unused[0].replace('_', '-')}"
-            )
+            flag = unused[0].replace("_", "-")
+            raise ConfigError(alone, f"trains nothing, so leave out --{flag}")
     options = {key: given.pop(key, default) for key, (default, _) in OPTIONS.items()}
     options |= {key: given.pop(key, None) for key in ("evaluate", "compare")}
     for key in ("runs", "threads"):
@@ -312,16 +300,15 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
 
 def add_option(group: argparse._ArgumentGroup, key: str, text: str, *defaults: Value) -> None:
     """Add an option, of its default's type, to a group; networks may have other defaults for it."""
-    default = defaults[0]
-    flag = f"--{key.replace('_', '-')}"
+    flag, default = f"--{key.replace('_', '-')}", defaults[0]
+    how: dict[str, Any] = {"help": f"{text} (default: {' or '.join(map(str, defaults))})"}
     if isinstance(default, bool):
         action = argparse.BooleanOptionalAction if key not in OPTIONS else "store_true"
-        group.add_argument(flag, action=action, help=text)
-        return
-    kind = {int: program.whole, float: program.real}.get(type(default), str)
-    metavar = {int: "N", float: "X"}.get(type(default))
-    how: dict[str, Any] = (
-        {"choices": CHOICES[key]} if key in CHOICES else {"type": kind, "metavar": metavar}
-    )
-    shown = " or ".join(map(str, defaults))
-    group.add_argument(flag, help=f"{text} (default: {shown})", **how)
+        how = {"help": text, "action": action}
+    elif key in CHOICES:
+        how["choices"] = CHOICES[key]
+    elif isinstance(default, int):
+        how |= {"type": program.whole, "metavar": "N"}
+    elif isinstance(default, float):
+        how |= {"type": program.real, "metavar": "X"}
+    group.add_argument(flag, **how)
