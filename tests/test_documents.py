@@ -3,11 +3,11 @@
 import ast
 import re
 
+import model
+
 import pytest
 import torch
 from helpers import ROOT
-
-import model
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
