@@ -29,7 +29,11 @@ def load(
     if digests != distributed.from_rank_0(lambda: digests):
         raise DataError(f"{root}: other data than on rank 0; give every machine the same")
     for dataset in sets:
-        announce(dataset, say)
+        which = "the published MNIST" if dataset.published else "NOT the published MNIST"
+        say(f"{dataset.path}: {len(dataset):,} images, {which}")
+        if missing := set(range(10)) - set(dataset.targets.tolist()):
+            digits = " or a ".join(map(str, sorted(missing)))
+            tell(f"warning: {dataset.path}: no image shows a {digits}")
     forms.warn(sets[0])
     if len(sets) == 2 and (common := count_common(*sets)):
         tell(f"warning: {sets[1].path}: {common:,} of the training images are also in it")
@@ -76,15 +80,6 @@ def data_name(sets: Sequence[MNIST]) -> str:
     name = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", folder.name)).strip("-")
     name = name.encode()[:40].decode(errors="ignore") or "data"
     return f"own-{name}" if name.lower() in ("mnist", "generated") else name
-
-
-def announce(dataset: MNIST, say: Callable[[str], None]) -> None:
-    """Say which images a dataset has, and warn of digits that are missing."""
-    which = "the published MNIST" if dataset.published else "NOT the published MNIST"
-    say(f"{dataset.path}: {len(dataset):,} images, {which}")
-    if missing := set(range(10)) - set(dataset.targets.tolist()):
-        digits = " or a ".join(map(str, sorted(missing)))
-        tell(f"warning: {dataset.path}: no image shows a {digits}")
 
 
 def count_common(train: MNIST, test: MNIST) -> int:

@@ -95,14 +95,10 @@ def group(device: torch.device) -> Generator[None]:
 @contextlib.contextmanager
 def one_at_a_time_per_machine() -> Generator[None]:
     """Let the first process of each machine work (it fills the caches), then the others."""
-    if world_size() == 1:
-        yield
-        return
-    first = number("LOCAL_RANK", 0) == 0
-    if not first:
+    if world_size() > 1 and number("LOCAL_RANK", 0) > 0:
         dist.barrier()
     yield
-    if first:
+    if world_size() > 1 and number("LOCAL_RANK", 0) == 0:
         dist.barrier()
 
 

@@ -22,8 +22,6 @@ from typing import NoReturn
 
 from files import ConfigError, UserError
 
-Program = Callable[..., int]
-
 
 def begin(name: str) -> None:
     """The first call of a script, before it imports torch; `name` is the script's `__name__`."""
@@ -52,7 +50,7 @@ def end(status: int) -> None:
         sys.exit(status)
 
 
-def guarded(main: Program) -> Program:
+def guarded(main: Callable[..., int]) -> Callable[..., int]:
     """A program whose user's errors become one line and an exit status; a decorator."""
 
     @functools.wraps(main)

@@ -133,12 +133,12 @@ class Report:
 
 def in_words(facts: dict[str, Any]) -> str:
     """The result of `method` as titles show it."""
-    words = [f"lr {facts['lr']:g} {facts['schedule']}"]
+    rate = f"lr {facts['lr']:g} {facts['schedule']}"
     if facts["momentum"] is None:
-        return f"{facts['optimizer']}, {words[0]}"
-    words.append(f"momentum {facts['momentum']:g}" + " (Nesterov)" * facts["nesterov"])
-    words += [f"weight decay {facts['weight_decay']:g}"] * (facts["weight_decay"] > 0)
-    return ", ".join(words)
+        return f"{facts['optimizer']}, {rate}"
+    momentum = f"momentum {facts['momentum']:g}" + " (Nesterov)" * facts["nesterov"]
+    decay = f", weight decay {facts['weight_decay']:g}" * (facts["weight_decay"] > 0)
+    return f"{rate}, {momentum}{decay}"
 
 
 def draw(runs: list[Run]) -> list[Path]:
