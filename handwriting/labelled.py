@@ -7,7 +7,6 @@ cat.jpg,none,other                 a picture without a digit
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +34,8 @@ def read_labels(path: Path) -> list[Labelled]:
     for number, row in enumerate(rows, 2):
         name, label = row.get("file"), (row.get("label") or "").strip()
         if not name or not re.fullmatch("none|[0-9]+( [0-9]+)*", label):
-            why = 'no file and label, such as "a.png,7", "b.png,12 34" or "c.png,none"'
-            raise DataError(f"{path}, line {number}: {why}; correct it, with commas between them")
+            what = f"{path}, line {number}: no file and label with a comma between them"
+            raise DataError(f'{what}; write "a.png,7", "b.png,12 34" or "c.png,none"')
         kind = (row.get("kind") or "").strip() or "picture"
         pictures.append(Labelled(path.parent / name, label.replace("none", ""), kind))
     if not pictures:
@@ -51,9 +50,9 @@ def is_read(label: str, text: str) -> bool:
 
 def report(results: Sequence[tuple[str, bool]]) -> str:
     """How many pictures of each kind are read rightly; `results` are kinds and whether they are."""
-    counts = Counter(kind for kind, _ in results), Counter(kind for kind, right in results if right)
-    lines = [f"{'kind':12}{'pictures':>10}{'right':>7}"]
-    for kind, count in [*counts[0].items(), ("all", len(results))]:
-        right = counts[1][kind] if kind != "all" else sum(right for _, right in results)
-        lines.append(f"{kind:12}{count:>10}{right:>7}{100 * right / count:>10.2f} %")
+    lines = []
+    for kind in [*dict.fromkeys(kind for kind, _ in results), "all"]:
+        right = [is_right for other, is_right in results if kind in (other, "all")]
+        share = 100 * sum(right) / max(1, len(right))
+        lines.append(f"{kind:12}{sum(right):>7} of {len(right):>5} right{share:>10.2f} %")
     return "\n".join(lines)

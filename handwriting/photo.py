@@ -22,7 +22,7 @@ from scipy import ndimage
 
 SCALES = (320, 960)  # pixels: the longer side of a picture while shapes are looked for
 LOWEST = 0.03  # of the longer side: what is lower is no digit
-MOST_SHAPES, MOST_FRAMES = 600, 40
+MOST_SHAPES, MOST_MARKS, MOST_FRAMES = 600, 100, 40
 AT_EDGE, AT_EDGES = 0.55, 0.95  # heights and widths along the picture's edge, the latter for what
 # fills the picture: what lies there for longer is the ground
 CUT_HEIGHT, SEEN = 40, 100  # pixels: a shape is reduced to it before it is cut, or thickened
@@ -207,8 +207,9 @@ def shapes_in(ink: np.ndarray) -> Iterator[list[Shape]]:
         heights, widths = parts.sizes.T
         as_high = (0.45 * usual < heights) & (heights < 2.2 * usual) & (widths < 5 * heights)
         marks = (heights <= 0.45 * usual) & (widths < usual) & (heights + widths > 0.2 * usual)
+        marks &= (usual > 0) & (marks.sum() < MOST_MARKS)
         shapes = []
-        for number in np.flatnonzero(as_high & (parts.scores > 0) | marks & (usual > 0)):
+        for number in np.flatnonzero(as_high & (parts.scores > 0) | marks):
             top, left, bottom, right = parts.boxes[number]
             around = slice(top, bottom), slice(left, right)
             mark = bool(marks[number])

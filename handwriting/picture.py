@@ -67,8 +67,6 @@ def read(path: Path) -> Picture:
         why = "damaged, cannot be decoded; save it again"
         if isinstance(error, OSError) and error.strerror:
             why = f"{error.strerror}; check its name and permissions"
-        elif isinstance(error, Image.DecompressionBombError):
-            why = f"more than {MEGAPIXELS_OF_CAMERAS} megapixels; save it smaller"
         elif isinstance(error, Image.UnidentifiedImageError):
             why = "not a PNG, JPEG, BMP, GIF, TIFF or WebP; save it as one of these"
         raise PictureError(why) from None

@@ -63,13 +63,11 @@ def evidence(digits: Sequence[Digit]) -> float:
 
     This decides between readings, and whether there is a digit at all: then it is above 0.
     """
-    total = 0.0
-    for digit in digits:
-        if digit.sure:  # slivers of anything look like a 1
-            total += digit.length * digit.sureness**4 * (ONE if str(digit) == "1" else 1)
-        else:
-            total -= digit.length * 2 * (1 - digit.sureness)
-    return total
+    worth = [ONE if str(d) == "1" else 1 for d in digits]  # slivers of anything look like a 1
+    return sum(
+        digit.length * (one * digit.sureness**4 if digit.sure else 2 * (digit.sureness - 1))
+        for digit, one in zip(digits, worth, strict=True)
+    )
 
 
 def has_inside(letter: Digit, digits: Sequence[Digit]) -> bool:
@@ -211,9 +209,10 @@ def as_text(rows: Rows) -> str:
         return ""
     lines = []
     for row in rows:
-        spaces = [
-            " " if right.box[1] - left.box[3] > left.box[2] - left.box[0] and left.length else ""
-            for left, right in zip(row, row[1:], strict=False)
+        gaps = [right.box[1] - left.box[3] for left, right in zip(row, row[1:], strict=False)]
+        wide = [
+            gap > d.box[2] - d.box[0] and d.length > 0 for gap, d in zip(gaps, row, strict=False)
         ]
-        lines.append("".join(map("".join, zip(map(str, row), [*spaces, ""], strict=True))))
+        spaces = [" " if is_wide else "" for is_wide in [*wide, False]]
+        lines.append("".join(f"{digit}{space}" for digit, space in zip(row, spaces, strict=True)))
     return "\n".join(line for line in lines if line.strip("? "))

@@ -115,12 +115,12 @@ def test_labels_tell_how_many_pictures_are_right(here, capsys):
     rows = "page.png,56 124,page\nseven.png,7,digit\nseven.png,1,digit\nblank.png,none,other\n"
     Path("labels.csv").write_text(f"file,label,kind\n{rows}")
     assert predict.main(["--labels", "labels.csv"]) == 0
-    shown = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:6]]
-    assert shown == [
-        ["page", "1", "1"],
-        ["digit", "2", "1"],
-        ["other", "1", "1"],
-        ["all", "4", "3"],
+    lines = [line.split("right")[0].split() for line in capsys.readouterr().out.splitlines()]
+    assert [" ".join(words) for words in lines[1:5]] == [
+        "page 1 of 1",
+        "digit 1 of 2",
+        "other 1 of 1",
+        "all 3 of 4",
     ]
 
 

@@ -25,10 +25,10 @@ def test_a_picture_is_read_where_all_digits_and_rows_are(label, text, right):
 def test_the_report_counts_pictures():
     results = [("page", True), ("page", False), ("page", False), ("other", True)]
     lines = [line.split() for line in labelled.report(results).splitlines()]
-    assert lines[1:] == [
-        ["page", "3", "1", "33.33", "%"],
-        ["other", "1", "1", "100.00", "%"],
-        ["all", "4", "2", "50.00", "%"],
+    assert [(line[0], line[1], line[3], line[5]) for line in lines] == [
+        ("page", "1", "3", "33.33"),
+        ("other", "1", "1", "100.00"),
+        ("all", "2", "4", "50.00"),
     ]
 
 

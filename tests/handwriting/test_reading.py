@@ -1,13 +1,10 @@
 """What is read of pictures as people make them: every digit in its row, and no other."""
 
-import io
 import itertools
 import os
-import tarfile
-from pathlib import Path
 
 import predict
-from dataset import normalize
+from dataset import MNIST, normalize
 from digits import synthetic
 from handwriting import nondigits, picture, reading
 from training.checkpoint import load, network
@@ -17,6 +14,7 @@ import pictures
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
+from scipy import ndimage
 
 pytestmark = pytest.mark.skipif(
     not predict.SHIPPED.exists(), reason="pretrained/handwriting.pt is not there"
@@ -37,20 +35,10 @@ def text(weights, image):
 
 def mnist(count):
     """The first MNIST test images and labels in MNIST_DIR."""
-    folder = Path(os.environ.get("MNIST_DIR", "/nowhere"))
-    path = next(
-        (folder / name for name in ("test.tar", "test.tar.gz") if (folder / name).exists()), None
-    )
-    if path is None:
-        pytest.skip("MNIST_DIR names no folder with test.tar or test.tar.gz")
-    images, labels = [], []
-    with tarfile.open(path) as tar:
-        for member in tar:
-            content = tar.extractfile(member)
-            if content and member.name.endswith(".png") and len(images) < count:
-                images.append(np.asarray(Image.open(io.BytesIO(content.read()))))
-                labels.append(int(member.name[-5]))
-    return np.stack(images), np.array(labels)
+    if "MNIST_DIR" not in os.environ:
+        pytest.skip("MNIST_DIR names no folder with MNIST")
+    test_set = MNIST(os.environ["MNIST_DIR"], train=False)
+    return test_set.data[:count].numpy(), test_set.targets[:count].numpy()
 
 
 def generated(count):
@@ -200,16 +188,8 @@ class Counted(torch.nn.Module):
         return torch.eye(10)[torch.full((len(images),), 8)] * (20.0 if self.sure else 0.0)
 
 
-def foliage(random):
-    leaves = sum(pictures.grain(random, (900, 700), s, s**0.5) for s in (3, 9, 27, 81))
-    return Image.fromarray(np.uint8((128 + 20 * leaves[..., 0]).clip(0, 255)))
-
-
-def specks(random):
-    ink = np.zeros((700, 900), np.uint8)
-    for y, x in random.integers(0, 690, (10_000, 2)):
-        ink[y : y + 3, x : x + 3] = 255
-    return ImageOps.invert(Image.fromarray(ink))
+def grey(levels):
+    return Image.fromarray(np.uint8(np.clip(levels, 0, 255)))
 
 
 def print_of(random):
@@ -220,18 +200,21 @@ def print_of(random):
     return page
 
 
+def foliage(random):
+    leaves = [pictures.grain(random, (900, 700), spot, spot**0.5) for spot in (3, 9, 27, 81)]
+    return grey(128 + 20 * sum(leaves)[..., 0])
+
+
 PAGES = {
     "noise": lambda random: pictures.noise(random, 800, 800),
     "foliage": foliage,
-    "specks": specks,
+    "specks": lambda random: grey(
+        255 * ndimage.minimum_filter(random.random((700, 900)) > 0.02, 3)
+    ),
     "print": print_of,
-    "stripes": lambda random: Image.fromarray(
-        np.uint8(255 * (np.indices((600, 600)).sum(0) % 30 > 9))
-    ),
+    "stripes": lambda random: grey(255 * (np.indices((600, 600)).sum(0) % 30 > 9)),
     "strip": lambda random: pictures.noise(random, 8, 960),
-    "rings": lambda random: Image.fromarray(
-        np.uint8(255 * (np.hypot(*(np.indices((700, 700)) - 350)) % 24 > 8))
-    ),
+    "rings": lambda random: grey(255 * (np.hypot(*(np.indices((700, 700)) - 350)) % 24 > 8)),
 }
 
 
