@@ -195,6 +195,7 @@ def test_a_picture_is_written_whole_or_is_an_os_error(tmp_path):
 CHILD = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
+import files
 before = dict(os.environ)
 from figures import run, study, style
 import matplotlib
