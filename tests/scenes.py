@@ -23,7 +23,7 @@ import numpy as np
 import pictures
 from PIL import Image, ImageDraw, ImageFilter
 
-HEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # of a digit, in heights of the picture; upper ends
+HEIGHTS = (0.1, 0.2, 0.4, 0.7, 1.0)  # of a digit, in heights of the picture; upper ends
 STROKES = (0.02, 0.04, 0.08, 0.15, 0.22, 0.3)  # in heights of the digit
 GROUNDS = "plain grain gradient shadow ruled squared boxes desk dark".split()
 DIGITS = {"one digit": 0.5, "row": 0.1, "rows": 0.06, "column": 0.03, "page": 0.03, "pair": 0.06}
@@ -201,6 +201,8 @@ def main():
         columns = [*GROUNDS, *(f"{end:.0%}" for end in STROKES)]
         return cell[0], rows.index(cell[2]), columns.index(cell[3])
 
+    low = [cell for cell in drawn if read[cell] < 0.98 * drawn[cell]]
+    print("\n".join(f"{read[cell]} of {drawn[cell]}: {', '.join(cell)}" for cell in low))
     with options.csv.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["rows", "columns", "row", "column", "pictures", "read"])

@@ -104,3 +104,16 @@ def test_the_steps_from_the_documents_page_to_its_digits(tmp_path):
     assert len(axes.images) == 6
     assert sorted(text for text in texts(axes) if len(text) == 1) == list("01122345789?")
     assert {box.get_edgecolor() for box in axes.patches} >= {GREEN, RED}
+
+
+def test_the_grid_shows_each_cell_once():
+    cells = [
+        {"rows": "kind", "columns": "ground", "row": row, "column": column, **numbers}
+        for row, column, numbers in (
+            ("row", "plain", {"pictures": "8", "read": "6"}),
+            ("page", "dark", {"pictures": "2", "read": "2"}),
+        )
+    ]
+    (axes,) = page.grid(cells).axes
+    assert [text.get_text() for text in axes.texts] == ["75", "", "", "100"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["row", "page"]

@@ -167,7 +167,7 @@ def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path):
         assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
         assert "| 90.50 ± 0.71 |" in text and "| 70.50 ± 0.71 |" in text
     pictures = {path.stem for path in (tmp_path / "plots").iterdir()}
-    assert pictures == {"comparison", "models", "pareto", "handwriting"}
+    assert pictures == {"comparison", "models", "pareto", "handwriting", "grid"}
 
 
 def test_the_study_judges_every_setting_and_tests_the_best_of_each_length():
