@@ -252,27 +252,36 @@ def test_kill_before_a_step_of_the_training(step, signum, command, straight):
     assert continues(command, straight)
 
 
-# Ctrl-C
+# Ctrl-C, and a full disk
 
-PHASES = {  # (module, function, which call of it), what is said
-    "loading": ((loading, "MNIST", 1), "interrupted; finished work is safe, and the same command"),
-    "training, epoch 1": ((main, "train", 1), "before the first epoch was saved; to start again"),
-    "training": ((main, "train", 2), "epoch 1 of 3 is safe in runs/a/checkpoint.pt"),
-    "testing": ((main, "test", 3), "epoch 2 of 3 is safe in runs/a/checkpoint.pt"),
-    "saving": ((os, "replace", 5), "epoch 1 of 3 is safe in runs/a/checkpoint.pt"),
-    "saved": ((checkpoint, "write_metrics", 2), "epoch 2 of 3 is safe in runs/a/checkpoint.pt"),
-    "plotting": ((report, "draw", 1), "epoch 3 of 3 is safe in runs/a/checkpoint.pt"),
-}
+
+def full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+STOPS = [  # what happens, before which call of which function, and what is said
+    (interrupt, loading, "MNIST", 1, "interrupted; finished work is safe, and the same command"),
+    (interrupt, main, "train", 1, "interrupted before the first epoch was saved; to start again"),
+    (interrupt, main, "train", 2, "epoch 1 of 3 is safe in runs/a/checkpoint.pt; to continue: "),
+    (interrupt, main, "test", 3, "epoch 2 of 3 is safe in runs/a/checkpoint.pt; to continue: "),
+    (interrupt, os, "replace", 5, "epoch 1 of 3 is safe in runs/a/checkpoint.pt; to continue: "),
+    (interrupt, checkpoint, "write_metrics", 2, "epoch 2 of 3 is safe in runs/a/checkpoint.pt; "),
+    (interrupt, report, "draw", 1, "epoch 3 of 3 is safe in runs/a/checkpoint.pt; to continue: "),
+    (full, os, "replace", 5, "error: runs/a/checkpoint.pt: No space left on device; free some"),
+    (full, os, "replace", 6, "error: runs/a/config.json: No space left on device; free some"),
+    (full, os, "replace", 7, "error: runs/a/metrics.csv: No space left on device; free some"),
+    (full, os, "replace", 8, "error: runs/a/steps.csv: No space left on device; free some"),
+]
 
 
 @posix
-@pytest.mark.parametrize("phase", PHASES)
-def test_ctrl_c_in_each_phase_is_one_line(phase, command, straight, capsys, monkeypatch):
-    call, words = PHASES[phase]
+@pytest.mark.parametrize("row", STOPS, ids=lambda row: row[-1])
+def test_what_stops_a_run_is_one_line(row, command, straight, capsys, monkeypatch):
+    stop, *call, words = row
     monkeypatch.setattr(sys, "argv", ["main.py"])
     with monkeypatch.context() as patch:
-        stopping(*call, interrupt, patch.setattr)
-        assert command() == 130
+        stopping(*call, stop, patch.setattr)
+        assert command() == (130 if stop is interrupt else 1)
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line and not list(Path().rglob("*.tmp"))
     if "safe in" in line:
@@ -314,18 +323,3 @@ def test_the_program_itself_stops_and_continues(data, tmp_path, monkeypatch):
     assert main.main([*again[1:], "--epochs", str(safe + 1)]) == 0
     assert main.main([*options, "--epochs", str(safe + 1), "--name", "straight"]) == 0
     assert same(state("größe_数字"), state("straight"))
-
-
-@pytest.mark.parametrize("number", [5, 6, 7, 8])
-def test_a_full_disk_keeps_the_last_epoch(number, command, straight, capsys, monkeypatch):
-    """Each of the writes of epoch 2 fails; then there is space again."""
-
-    def full():
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        stopping(os, "replace", number, full, patch.setattr)
-        assert command() == 1
-    assert re.search(f"runs/a/.*: {os.strerror(errno.ENOSPC)}; free some space", error_line(capsys))
-    assert state()["epoch"] == (1 if number == 5 else 2) and not list(Path().rglob("*.tmp"))
-    assert continues(command, straight)
