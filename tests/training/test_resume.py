@@ -213,12 +213,13 @@ def test_only_one_process_uses_a_runs_folder(command, straight, capsys):
 
 
 def test_a_kill_at_every_boundary_of_every_write(command, straight):
-    """It leaves what is on disk then: here, before each line of write_whole."""
+    """It leaves what is on disk then: here, before each step of the interpreter in files.py."""
     snapshots = []
 
     def trace(frame, event, _):
-        if frame.f_code is not files.write_whole.__code__:
+        if frame.f_code.co_filename != files.__file__:
             return None
+        frame.f_trace_opcodes = True
         if (left := contents("runs/a")) not in snapshots:
             snapshots.append(left)
         return trace
