@@ -60,13 +60,12 @@ def fork(work, output="output.txt"):
         return pid
     status = 99
     try:
-        with open(output, "w", encoding="utf-8") as sys.stdout:
-            sys.stderr = sys.stdout
-            try:
-                status = work()
-            except BaseException:
-                traceback.print_exc()
+        sys.stdout = sys.stderr = open(output, "w", encoding="utf-8")  # noqa: SIM115
+        status = work()
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
         os._exit(status)
 
 
