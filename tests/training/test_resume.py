@@ -30,7 +30,7 @@ MLP = "--device cpu --model mlp --epochs 3 --batch-size 16"  # three steps in an
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = write_data(tmp_path_factory.mktemp("data"), 48, 60)
+    folder = write_data(tmp_path_factory.mktemp("resumed"), 48, 60)
     MNIST(folder, train=True), MNIST(folder, train=False)  # leaves the caches
     return folder
 
@@ -145,7 +145,7 @@ DIFFERENT = {
     "--schedule linear": "schedule was constant, is linear",
     "--model lenet5": "model was mlp, is lenet5, hidden was 20, is None",
     "--val-size 9": "val_size was 0, is 9, other data",
-    "--data-dir other": "data was data0, is other, other data",
+    "--data-dir other": "data was resumed0, is other, other data",
     "--epochs 2": "epochs was 3, is 2",
     "--name linear --schedule linear --epochs 5": "epochs was 3, is 5",
 }
