@@ -181,7 +181,7 @@ def test_the_walkthroughs_edits(data, tmp_path):
     option = '    warmup: float = option(3.0, "warm-up")\n    seed: int = option'
     edit(project / "training/config.py", r"    seed: int = option", option)
     shown = run(*command, "1")
-    assert "a: LeNet1998 on " in shown and "Adam, lr 0.001 constant, channels 8" in shown
+    assert "a: LeNet1998 on " in shown and "Adam, lr 0.01 constant, channels 8" in shown
     assert re.search(r"\n +1 .* norm [0-9.]+\n", shown)
     header, first = (project / "runs/a/metrics.csv").read_text().splitlines()
     assert header.endswith(",seconds,norm,evaluated_on") and float(first.split(",")[-2]) > 0
