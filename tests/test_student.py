@@ -166,7 +166,7 @@ def test_the_walkthroughs_edits(data, tmp_path):
     network, models = code.split("\n\n\nMODELS")
     (optimizer,) = re.findall(r"`(optimizer = torch\.optim\..*?)`", text)
     (command,) = re.findall(r"`python (main\.py --model .*?)`", text)
-    command = [*command.split(), "--data-dir", data, "--lr", "0.001", "--name", "a", "--epochs"]
+    command = [*command.split(), "--data-dir", data, "--name", "a", "--epochs"]
 
     def run(*arguments):
         done = warm.run(arguments, project, path=[project])
