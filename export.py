@@ -83,7 +83,7 @@ def page(model: nn.Module, checkpoint: dict) -> bytes:
     title = getattr(model, "title", type(model).__name__)
     facts = [title, f"{sum(weights.numel() for weights in model.parameters()):,} parameters"]
     if history := checkpoint["history"]:
-        tested_on = "validation" if checkpoint["config"].val_size else "test"
+        tested_on = checkpoint["config"].evaluated
         facts.append(f"{tested_on} accuracy {100 * history[-1]['test_accuracy']:.2f}\u00a0%")
     layers = [as_json(layer) for layer in layers_of(model)]
     values = {"layers": layers, "mean": MEAN, "std": STD, "sure": SURE, "runner_up": RUNNER_UP}

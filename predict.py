@@ -66,10 +66,9 @@ def picture_paths(names: Iterable[str]) -> Iterator[Path]:
 def weights_in_words(path: Path, checkpoint: dict) -> str:
     """A checkpoint in one line: where it is, which network, how good, trained on what."""
     config, history = checkpoint["config"], checkpoint["history"]
-    tested_on = "validation" if config.val_size else "test"
     facts = [config.model, "nothing is known of their training"]
     if history:
-        facts[1] = f"{tested_on} accuracy {100 * history[-1]['test_accuracy']:.2f} %"
+        facts[1] = f"{config.evaluated} accuracy {100 * history[-1]['test_accuracy']:.2f} %"
     if edited(checkpoint):
         facts += ["WARNING: model.py was edited since they were trained, so answers may be wrong"]
     if config.data != "mnist":

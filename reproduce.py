@@ -37,7 +37,7 @@ from training import checkpoint, data, distributed
 from training.checkpoint import RUNS
 from training.config import Config, one_for_each_seed, parse
 from training.program import tell
-from training.report import Report, evaluated
+from training.report import Report
 
 import torch
 from tqdm import tqdm
@@ -171,7 +171,7 @@ def run_one(
     except (UserError, OSError) as error:
         return False, f"{config.name}: failed: {error}"
     accuracy = run.history[-1]["test_accuracy"]
-    return True, f"{config.name}: {evaluated(config)} accuracy {100 * accuracy:.2f} %"
+    return True, f"{config.name}: {config.evaluated} accuracy {100 * accuracy:.2f} %"
 
 
 def show_commands(plan: Plan, options: argparse.Namespace) -> None:

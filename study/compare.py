@@ -16,7 +16,7 @@ from training import checkpoint, distributed
 from training.checkpoint import PLOTS, RUNS
 from training.config import Config
 from training.program import tell
-from training.report import evaluated, mean_and_deviation
+from training.report import mean_and_deviation
 
 CODE = ("source", "optimizer_class", "scheduler_class")  # what a person may edit in the program
 
@@ -111,7 +111,7 @@ def grouped(folders: Iterable[Path]) -> list[Group]:
 
 def tested_on(*groups: Group) -> str:
     """The sets that some runs were tested on, in words."""
-    return " or ".join(dict.fromkeys(evaluated(group.config) for group in groups))
+    return " or ".join(dict.fromkeys(group.config.evaluated for group in groups))
 
 
 def table(groups: list[Group]) -> list[str]:

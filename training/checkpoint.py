@@ -220,8 +220,8 @@ def write_metrics(folder: Path, config: Config, history: list[dict]) -> None:
     """Write metrics.csv, a row for each epoch, and steps.csv, about fifty rows for each."""
     own = [key for row in history for key in row if key != "points"]
     columns = list(dict.fromkeys([*METRICS, *own, "evaluated_on"]))
-    evaluated = {"evaluated_on": "validation" if config.val_size else "test"}
-    write_table(folder / "metrics.csv", columns, [row | evaluated for row in history])
+    rows = [row | {"evaluated_on": config.evaluated} for row in history]
+    write_table(folder / "metrics.csv", columns, rows)
     columns = ["epoch", "train_loss", "train_accuracy"]
     points = [point for row in history for point in row.get("points", [])]
     write_table(folder / "steps.csv", columns, [dict(zip(columns, p, strict=True)) for p in points])

@@ -129,6 +129,11 @@ class Config:
     def __reduce__(self) -> tuple:
         return Config.from_dict, (self.to_dict(),)  # a read-only mapping cannot be pickled
 
+    @property
+    def evaluated(self) -> str:
+        """The set that a run is tested on, in words."""
+        return "validation" if self.val_size else "test"
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """The configuration in a flat dictionary; what is not a field is the network's option."""

@@ -123,7 +123,7 @@ class Report:
         seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
         seconds = time.perf_counter() - self.started
         print(
-            f"{stem(runs)}: {evaluated(config)} accuracy {accuracy} %, loss {loss:.4f}"
+            f"{stem(runs)}: {config.evaluated} accuracy {accuracy} %, loss {loss:.4f}"
             f"{on_data(config)} (epoch {rows[0]['epoch']}{seeds}, {seconds:.1f} s in all)",
             flush=True,
         )
@@ -147,7 +147,7 @@ def draw(runs: list[Run]) -> list[Path]:
 
     config, _, logits, test_set, method, _ = runs[0]
     heading = title(config, in_words(method), len(runs))
-    curves = run.curves(heading, [run.history for run in runs], evaluated(config))
+    curves = run.curves(heading, [run.history for run in runs], config.evaluated)
     note = f"the first of {len(runs)} seeds" if len(runs) > 1 else ""
     of_first = answers(title(config, in_words(method)), logits, test_set, note)
     return save({"curves": curves} | of_first, stem(runs))
@@ -210,7 +210,7 @@ def nothing_learned(runs: list[Run]) -> str:
     if runs[0].steps < 300:
         advice = f"{runs[0].steps} steps are few; try more --epochs or a smaller --batch-size"
     return (
-        f"warning: {stem(runs)}: {which} learned nothing: {evaluated(config)} accuracy {reached}, "
+        f"warning: {stem(runs)}: {which} learned nothing: {config.evaluated} accuracy {reached}, "
         f"while always answering {digit} gives {100 * share:.2f} %; {advice}"
     )
 
@@ -219,11 +219,6 @@ def stem(runs: list[Run]) -> str:
     """The name that the files about some runs begin with."""
     name = runs[0].config.name
     return name if len(runs) == 1 else f"{name.removesuffix('_seed0')}_runs{len(runs)}"
-
-
-def evaluated(config: Config) -> str:
-    """The set that a run was tested on, in words."""
-    return "validation" if config.val_size else "test"
 
 
 def on_data(config: Config) -> str:
