@@ -56,9 +56,7 @@ def predictions(rows: Sequence[Prediction]) -> Figure:
 
 
 def _prediction(axes: Axes, x: float, y: float, row: Prediction, unit: float) -> float:
-    """Draw a picture with its upper left corner at (x, y), its text above it, and what is beside
-    it; gives the height.
-    """
+    """Draw a picture from its upper left corner (x, y) on, with its answers; gives its height."""
     text = textwrap.wrap(row.text.replace(" %", "\N{NO-BREAK SPACE}%"), int(16.5 * WIDTH * unit))
     axes.text(x, y + 0.16 / unit, "\n".join(text[:2]), size=8, linespacing=1.1)
     shares = np.array(row.picture.shape[:2]) / max(row.picture.shape[:2])
@@ -119,7 +117,9 @@ def steps(network: nn.Module, page: Image.Image) -> Figure:
 def grid(cells: Sequence[Mapping[str, str]]) -> Figure:
     """Which share of drawn scenes is read, by the cells of docs/handwriting.csv."""
     pairs = list(dict.fromkeys((cell["rows"], cell["columns"]) for cell in cells))
-    figure = titled("Drawn scenes that are read, in percent", 11, 4.8)
+    counts = [int(cell["pictures"]) for cell in cells]
+    few = f"a cell has {min(counts)} to {max(counts)} scenes; a white one has none"
+    figure = titled("Drawn scenes that are read, in percent", 11, 4.8, few)
     for number, pair in enumerate(pairs, 1):
         inside = [cell for cell in cells if (cell["rows"], cell["columns"]) == pair]
         rows, columns = (list(dict.fromkeys(c[key] for c in inside)) for key in ("row", "column"))
@@ -128,7 +128,7 @@ def grid(cells: Sequence[Mapping[str, str]]) -> Figure:
             place = rows.index(cell["row"]), columns.index(cell["column"])
             shares[place] = 100 * int(cell["read"]) / int(cell["pictures"])
         axes = figure.add_subplot(1, len(pairs), number)
-        axes.imshow(shares, cmap="RdYlGn", vmin=50, vmax=100, aspect="auto")
+        axes.imshow(shares, cmap="RdYlGn", vmin=50, vmax=100, aspect="auto", alpha=0.7)
         for (y, x), share in np.ndenumerate(shares):
             axes.text(x, y, "" if np.isnan(share) else f"{share:.0f}", ha="center", va="center")
         axes.set_xticks(range(len(columns)), columns, rotation=45)
