@@ -208,7 +208,7 @@ def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
         "comparison": study.errors("Test error on MNIST", known, published, ODD_NAMES),
         "models": study.comparison({n: h for n, h in networks.items() if h}, training=True),
         "pareto": study.pareto(times_and_errors),
-        "grid": page.grid(read_rows(root / "docs" / "handwriting.csv")),
+        "grid": page.grid(read_rows(ROOT / "docs" / "handwriting.csv")),
         "handwriting": page.steps(reader, picture.read(ROOT / "docs" / "page.jpg").page),
     }
     if tables := study_tables(results):
