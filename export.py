@@ -38,6 +38,7 @@ from files import UserError, write_whole
 from handwriting.mix import SURE
 from integers import write
 from integers.quantize import BITS, compare, quantize
+from model import title_of
 from predict import RUNNER_UP, SHIPPED, printable, weights_in_words
 from training import data
 from training.checkpoint import load, network
@@ -80,7 +81,7 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
 def page(model: nn.Module, checkpoint: dict) -> bytes:
     """The template with a network in it; UserError."""
-    title = getattr(model, "title", type(model).__name__)
+    title = title_of(type(model))
     facts = [title, f"{sum(weights.numel() for weights in model.parameters()):,} parameters"]
     if history := checkpoint["history"]:
         tested_on = checkpoint["config"].evaluated
@@ -165,7 +166,7 @@ def in_integers(model: nn.Module, checkpoint: dict, options: argparse.Namespace)
     train_set, test_set = data.load(("train", "test"), place)
     layers = quantize(layers_of(model), train_set.data[:CALIBRATION], options.bits)
     real, integer, same = (f"{100 * share:.2f} %" for share in compare(model, layers, test_set))
-    about = {"mark": MARK, "title": getattr(model, "title", type(model).__name__)}
+    about = {"mark": MARK, "title": title_of(type(model))}
     about["name"] = re.sub(r"\W|^(?=\d)", "_", checkpoint["config"].model, flags=re.ASCII)
     about |= {"checkpoint": printable(options.checkpoint.name), "bits": options.bits}
     about |= {"data": data.data_name([train_set, test_set])}

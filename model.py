@@ -66,6 +66,11 @@ class CustomMLP(nn.Module):
 MODELS: dict[str, type[nn.Module]] = {"lenet5": LeNet5, "mlp": CustomMLP}
 
 
+def title_of(network: type[nn.Module]) -> str:
+    """A network in titles: its own `title`, not that of a base class, or its class's name."""
+    return vars(network).get("title", network.__name__)
+
+
 def build(name: str, options: Mapping[str, object]) -> nn.Module:
     """A network by its name, with the options of its constructor; UserError if it gives no logits.
 

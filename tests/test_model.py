@@ -1,6 +1,6 @@
 """The networks are the ones that the README describes, to the last parameter."""
 
-from model import MODELS, CustomMLP, LeNet5, build, parameter_table
+from model import MODELS, CustomMLP, LeNet5, build, parameter_table, title_of
 
 import pytest
 import torch
@@ -66,3 +66,7 @@ def test_a_network_is_built_by_its_name_with_its_options():
     model = build("mlp", {"hidden": 56, "dropout": 0.25})
     assert model.training and model.layers[1].out_features == 56 and model.layers[3].p == 0.25
     assert [type(build(name, {})) for name in MODELS] == [LeNet5, CustomMLP]
+
+
+def test_a_network_without_a_title_is_called_as_its_class_and_not_as_its_base():
+    assert [title_of(n) for n in (LeNet5, type("Wider", (LeNet5,), {}))] == ["LeNet-5", "Wider"]

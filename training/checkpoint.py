@@ -277,7 +277,7 @@ def load(path: str | Path) -> dict:
 
 
 def verified(state: Any) -> dict:  # noqa: ANN401
-    """The contents of a checkpoint's file with their Config, if they are what `save` writes."""
+    """The contents of a checkpoint's file with their Config, if they are what a run writes."""
     tensors = tensors_in(state)
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > MAX_BYTES:
         raise CheckpointError("holds a network that is too large for this project")

@@ -19,7 +19,7 @@ from typing import Any
 from digits.augment import AUGMENTATIONS
 from files import ConfigError
 from handwriting.mix import MIXES
-from model import MODELS
+from model import MODELS, title_of
 from training import program
 from training.distributed import pick_device
 from training.schedule import SCHEDULES
@@ -229,10 +229,8 @@ def one_for_each_seed(config: Config, runs: int) -> list[Config]:
 def title(config: Config, method: str = "", seeds: int = 1) -> tuple[str, str]:
     """A run, or several seeds of it, in words: the network, data and recipe; then the options.
 
-    `method` says how the weights are changed, as `training.report.method` finds out.
+    `method` says in words how the weights are changed.
     """
-    network = MODELS[config.model]
-    called = vars(network).get("title", network.__name__)  # not the title of a base class
     known = {"mnist": "MNIST", "generated": "generated digits, not MNIST"}
     data = known.get(config.data, f"{config.data}, not MNIST")
     recipe = f", recipe {config.recipe}" * (config.recipe != "baseline")
@@ -245,7 +243,8 @@ def title(config: Config, method: str = "", seeds: int = 1) -> tuple[str, str]:
         f"with {config.mix} and non-digits mixed in" * (config.mix != "none"),
         f"seeds {config.seed} to {config.seed + seeds - 1}" if seeds > 1 else f"seed {config.seed}",
     ]
-    return f"{called} on {data}{recipe}", ", ".join(text for text in options if text)
+    what = f"{title_of(MODELS[config.model])} on {data}{recipe}"
+    return what, ", ".join(text for text in options if text)
 
 
 # The command line
