@@ -191,9 +191,10 @@ def show_commands(plan: Plan, options: argparse.Namespace) -> None:
 def write(plan: Plan, options: argparse.Namespace) -> None:
     """Write the documents, if the experiments are complete and on the published MNIST."""
     results, _ = survey(plan, options.device)
-    if not options.study:
-        print("\n".join(tables.main_table(results, list(results))))
     published = all(plan[name][0].data == "mnist" for name in plan if name != "generated")
+    if not options.study:
+        heading = ["Trained and tested on other images than MNIST's:", ""] * (not published)
+        print("\n".join(heading + tables.main_table(results, list(results))))
     whole = complete(results, plan) if published else {}
     if not options.write and whole.keys() != (plan if options.study else EXPERIMENTS).keys():
         why = "the documents take only complete experiments on the published MNIST"

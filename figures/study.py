@@ -27,8 +27,8 @@ def counted(name: str, histories: Mapping[int, History]) -> str:
 
 
 def round_numbers(axis: Axis, unit: str) -> None:
-    """Ticks of a logarithmic axis at 1, 2, 3 and 5, with their unit."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    """Ticks of a logarithmic axis at 1, 2 and 5, with their unit."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(f"{{x:g}} {unit}")
 
