@@ -9,25 +9,26 @@ import pytest
 import torch
 from helpers import ROOT
 
-SHIPPED = {"best": "lenet5.pt", "handwriting": "handwriting.pt"}
-
 
 def hub(name, **options):
     """A network as torch.hub gives it."""
     return torch.hub.load(str(ROOT), name, source="local", **options)
 
 
-@pytest.mark.parametrize("weights", SHIPPED)
-def test_gives_the_shipped_weights_in_evaluation_mode(weights):
-    path = ROOT / "pretrained" / SHIPPED[weights]
-    if not path.exists():
-        pytest.skip(f"{path.name} is not there")
-    model, expected = hub("lenet5", pretrained=True, weights=weights), network(load(path))
+WEIGHTS = [
+    ({}, "lenet5.pt"),
+    ({"weights": "best"}, "lenet5.pt"),
+    ({"weights": "handwriting"}, "handwriting.pt"),
+]
+
+
+@pytest.mark.parametrize(("options", "file"), WEIGHTS)
+@torch.no_grad()
+def test_gives_the_shipped_weights_in_evaluation_mode(options, file):
+    model = hub("lenet5", pretrained=True, **options)
+    expected = network(load(ROOT / "pretrained" / file))
     images = torch.rand(4, 1, 28, 28)
-    with torch.no_grad():
-        assert not model.training and torch.equal(model(images), expected(images))
-    if weights == "best":
-        assert torch.equal(hub("lenet5", pretrained=True)(images), model(images))
+    assert not model.training and torch.equal(model(images), expected(images))
 
 
 def test_gives_untrained_networks():
