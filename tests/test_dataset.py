@@ -13,22 +13,11 @@ from digits.augment import augment
 import numpy as np
 import pytest
 import torch
-from archives import (
-    DATA,
-    assert_intact,
-    csv_file,
-    files_named,
-    idx_files,
-    keras,
-    lay,
-    tarred,
-    zipped,
-)
+from archives import DATA, assert_intact, files_named, idx_files, lay, tarred
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
 
 IMAGES, LABELS = DATA
-PAIR = IMAGES[:2].numpy(), LABELS[:2].numpy()
 ORDER = torch.tensor([7, 3, 11, 0, 5, 5, 2, 9, 1, 4, 10])  # 11 rows, one of them twice
 MNIST_DIR = os.environ.get("MNIST_DIR")
 
@@ -36,8 +25,9 @@ MNIST_DIR = os.environ.get("MNIST_DIR")
 @pytest.fixture
 def root(tmp_path):
     """A data folder: twelve training images, and two of them as test images."""
-    sets = {"train.tar": files_named("{}_{}.png"), "test.tar": files_named("{}_{}.png", *PAIR)}
-    return lay(tmp_path, {name: tarred(files) for name, files in sets.items()})
+    train = files_named("{}_{}.png")
+    test = dict([*train.items()][:2])
+    return lay(tmp_path, {"train.tar": tarred(train), "test.tar": tarred(test)})
 
 
 @pytest.fixture
@@ -85,13 +75,16 @@ def test_normalising_agrees_with_an_independent_computation(dataset):
 # Batches
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 64, 100, 2048, 3000, 5003, 9000])
+@pytest.mark.parametrize("size", [1, 7, 64, 2048, 3000, 5003, 9000])
 def test_batches_come_in_the_given_order_however_many_are_gathered(dataset, size):
     order = torch.randint(12, (5003,), generator=torch.Generator().manual_seed(0))
     for (images, labels), rows in zip(dataset.batches(order, size), order.split(size), strict=True):
         assert images.dtype == torch.float32 and labels.dtype == torch.int64
         assert torch.equal(images, normalize(IMAGES[rows]))
         assert torch.equal(labels, LABELS[rows])
+        images.zero_()
+        labels.zero_()
+    assert_intact((dataset.data, dataset.targets))
 
 
 @pytest.mark.parametrize("kind", ["none", "affine", "elastic"])
@@ -108,18 +101,11 @@ def test_images_are_distorted_batch_by_batch_when_a_batch_is_taken(dataset, kind
     assert torch.equal(dataset[3][0], normalize(IMAGES[3]))  # one image is never distorted
 
 
-def test_what_is_done_to_images_leaves_the_data_as_they_are(dataset):
-    dataset[0][0].zero_()
-    for images, labels in dataset.batches(torch.arange(12), 5):
-        images.zero_()
-        labels.zero_()
-    assert_intact((dataset.data, dataset.targets))
-
-
 def test_a_part_is_not_the_whole(dataset):
     part = dataset.replace(augment="affine").part(2, 5).to("cpu")
     assert len(part) == 3 and torch.equal(part[0][0], dataset[2][0])
     assert part.augment == "affine" and not part.published and part.digests != dataset.digests
+    part[0][0].zero_()
     assert_intact((dataset.data, dataset.targets))
 
 
@@ -159,13 +145,15 @@ def genuine(tmp_path_factory):
     return root
 
 
-def test_genuine_mnist_has_the_published_digests(genuine):
+def test_genuine_mnist_has_the_published_digests(genuine, tmp_path):
     for _ in ("decoded", "cached"):
         train, test = MNIST(genuine), MNIST(genuine, train=False)
         assert train.published and test.published
         assert (len(train), len(test)) == (60_000, 10_000)
         counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
         assert torch.bincount(train.targets).tolist() == counts
+    lay(tmp_path, idx_files(test.data.numpy(), test.targets.numpy(), splits=("t10k",)))
+    assert MNIST(tmp_path, train=False).published  # in another form
 
 
 def test_genuine_mnist_agrees_with_an_independent_decoder(genuine):
@@ -178,21 +166,3 @@ def test_genuine_mnist_agrees_with_an_independent_decoder(genuine):
                 assert np.array_equal(image, data.data[number]) and data.targets[number] == label
                 compared += 1
     assert compared == 2000
-
-
-FORMS = {
-    "zip": lambda data: {"test.zip": zipped(files_named("{1}/{0}.png", *data))},
-    "folder": lambda data: files_named("test/{1}/{0}.png", *data),
-    "mnist_png": lambda data: {"mnist_png.tar": tarred(files_named("testing/{1}/{0}.png", *data))},
-    "IDX": lambda data: idx_files(*data, splits=("t10k",)),
-    "npz": lambda data: {"mnist.npz": keras(*data)},
-    "CSV": lambda data: {"mnist_test.csv": csv_file(*data)},
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_genuine_mnist_is_published_in_every_form(genuine, tmp_path, form):
-    """The test images; the 60,000 others would take minutes."""
-    test = MNIST(genuine, train=False)
-    lay(tmp_path, FORMS[form]((test.data.numpy(), test.targets.numpy())))
-    assert MNIST(tmp_path, train=False).published

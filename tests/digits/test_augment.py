@@ -7,62 +7,49 @@ import pytest
 import torch
 
 BLACK = idx.BLACK.item()
-KINDS = ["affine", "elastic"]
+IMAGES = normalize(synthetic.draw(64, 0)[0])
 STRENGTHS = ["ROTATION", "SCALE", "SHEAR", "SHIFT", "ELASTIC", "BOLDNESS"]
 
 
-@pytest.fixture(scope="module")
-def images():
-    return normalize(synthetic.draw(64, 0)[0])
+@pytest.fixture
+def only(monkeypatch):
+    """A function that sets one strength, and all others to 0."""
+
+    def only(**strengths):
+        for name in STRENGTHS:
+            monkeypatch.setattr(augment, name, strengths.get(name, 0.0))
+
+    return only
 
 
-def test_none_is_the_same_tensor(images):
-    assert augment.augment(images, "none") is images
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_shape_range_background_and_the_input_stay(kind, images):
+@pytest.mark.parametrize("kind", ["affine", "elastic"])
+def test_images_differ_as_the_seed_says_and_shape_range_and_background_stay(kind, only):
     blank = torch.full((64, 1, 28, 28), BLACK)
     torch.testing.assert_close(augment.augment(blank, kind), blank)
-    before = images.clone()
-    distorted = augment.augment(images, kind)
-    assert distorted.shape == images.shape and distorted.dtype == images.dtype
-    assert torch.equal(images, before)
-    assert distorted.min() >= BLACK - 1e-5 and distorted.max() <= images.max() + 1e-5
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_seed_decides_and_images_differ(kind, images):
-    same = images[:1].repeat(8, 1, 1, 1)
+    same, before = IMAGES[:1].repeat(8, 1, 1, 1), IMAGES.clone()
     torch.manual_seed(3)
-    first = augment.augment(same, kind)
+    first, second = (augment.augment(same, kind) for _ in range(2))
     torch.manual_seed(3)
-    assert torch.equal(first, augment.augment(same, kind))
-    assert not torch.equal(first, augment.augment(same, kind))
+    assert torch.equal(first, augment.augment(same, kind)) and not torch.equal(first, second)
     assert len({image.numpy().tobytes() for image in first}) == 8
+    distorted = augment.augment(IMAGES, kind)
+    assert distorted.min() >= BLACK - 1e-5 and distorted.max() <= IMAGES.max() + 1e-5
+    only()  # no strength is no distortion
+    torch.testing.assert_close(augment.augment(IMAGES, kind), IMAGES, atol=1e-4, rtol=0)
+    assert torch.equal(IMAGES, before)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_strength_is_no_distortion(kind, images, monkeypatch):
-    for strength in STRENGTHS:
-        monkeypatch.setattr(augment, strength, 0.0)
-    torch.testing.assert_close(augment.augment(images, kind), images, atol=1e-4, rtol=0)
-
-
-def test_boldness_changes_greys_alone_and_both_ways(images, monkeypatch):
-    for strength in set(STRENGTHS) - {"BOLDNESS"}:
-        monkeypatch.setattr(augment, strength, 0.0)
-    before, after = (x * idx.STD + idx.MEAN for x in (images, augment.augment(images, "affine")))
+def test_boldness_changes_greys_alone_and_both_ways(only):
+    only(BOLDNESS=augment.BOLDNESS)
+    before, after = (x * idx.STD + idx.MEAN for x in (IMAGES, augment.augment(IMAGES, "affine")))
     grey = (before > 0.01) & (before < 0.99)
     torch.testing.assert_close(after[~grey], before[~grey], atol=0.05, rtol=0)
     ink = (after.sum((1, 2, 3)) / before.sum((1, 2, 3))).log()
     assert ink.min() < -0.05 and ink.max() > 0.05
 
 
-def test_shift_is_in_pixels(monkeypatch):
-    for strength in set(STRENGTHS) - {"SHIFT"}:
-        monkeypatch.setattr(augment, strength, 0.0)
-    monkeypatch.setattr(augment, "SHIFT", 3.0)
+def test_shift_is_in_pixels(only):
+    only(SHIFT=3.0)
     dots = torch.full((500, 1, 28, 28), BLACK)
     dots[:, :, 13:15, 13:15] = 2.0
     ink, place = augment.augment(dots, "affine")[:, 0] - BLACK, torch.arange(28.0) - 13.5

@@ -1,9 +1,10 @@
 """Data are found wherever they lie, in the forms in which people have them, or named."""
 
 import gzip
-import itertools
+import io
 import re
 import textwrap
+from unittest.mock import Mock
 
 from digits import download, places
 from files import DataError
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from archives import (
+    ARCHIVES,
     DATA,
     IMAGES,
     LABELS,
@@ -22,60 +24,59 @@ from archives import (
     keras,
     lay,
     png,
-    raising,
     tarred,
     zipped,
 )
 from helpers import ROOT
 
-FOLDERS = files_named("{1}/{0}.png")
+FOLDERS, JPEGS = files_named("{1}/{0}.png"), files_named("{1}/{0}.jpg")
 IDX = idx_files()
 SPLITS = ("train", "test")
-
-
-def dotted(files):
-    return {name.replace("-idx", ".idx"): content for name, content in files.items()}
+PACKED = {kind: ARCHIVES[kind](files_named("{:05d}_{}.png")) for kind in ARCHIVES}
 
 
 def packed(files):
     return {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
 
 
-def nested(files):
-    return {f"{name}/{name}": content for name, content in files.items()}
+def inside(files, *folders):
+    """These files in each of the folders."""
+    return {f"{folder}/{name}": content for folder in folders for name, content in files.items()}
 
 
-def both(pattern, files=FOLDERS):
-    """Files of both splits, each in its folder."""
-    return {pattern.format(split=s, name=n): c for s in SPLITS for n, c in files.items()}
-
-
-JPEGS = {name.replace(".png", ".jpg"): content for name, content in FOLDERS.items()}
+DOTS = idx_files(pattern="{}-{}.{}-ubyte")
+NESTED = idx_files(pattern="{0}-{1}-{2}-ubyte/{0}-{1}-{2}-ubyte")
+MNIST_PNG = inside(FOLDERS, "mnist_png/training", "mnist_png/testing")
 FORMS = {  # {name: content} of what people have
-    "dots, as 7-Zip unpacks": dotted(IDX),
-    "dots, packed": packed(dotted(IDX)),
+    "dots, as 7-Zip unpacks": DOTS,
+    "dots, packed": packed(DOTS),
     "packed": packed(IDX),
     "packed twice": {f"{n}.gz": gzip.compress(gzip.compress(c)) for n, c in IDX.items()},
     "one of them packed": IDX | packed(IDX),
-    "Kaggle's folders": nested(IDX),
-    "Kaggle's folders and dots": nested(IDX) | dotted(IDX),
-    "7-Zip's folders": {f"{n.replace('.', '-')}/{n}": c for n, c in dotted(IDX).items()},
-    "torchvision": {f"MNIST/raw/{name}": content for name, content in packed(IDX).items()},
-    "four folders down": {f"a/b/c/d/{name}": content for name, content in IDX.items()},
-    "EMNIST": idx_files(pattern="emnist-digits-{}-{}-ubyte", splits=SPLITS),
+    "Kaggle's folders": NESTED,
+    "Kaggle's folders and dots": NESTED | DOTS,
+    "7-Zip's folders": idx_files(pattern="{0}-{1}-{2}-ubyte/{0}-{1}.{2}-ubyte"),
+    "torchvision": inside(packed(IDX), "MNIST/raw"),
+    "four folders down": inside(IDX, "a/b/c/d"),
+    "EMNIST": idx_files(pattern="emnist-digits-{}-{}-{}-ubyte", splits=SPLITS),
     "Keras": {"mnist.npz": keras()},
+    "Keras, fractions": {"mnist.npz": keras(IMAGES.astype(float))},
     "CSV": {f"mnist_{split}.csv": csv_file(header="") for split in SPLITS},
     "CSV, Kaggle": {f"{split}.csv": csv_file() for split in SPLITS},
-    "CSV, Fashion": {f"fashion-mnist_{split}.csv": csv_file() for split in SPLITS},
+    "CSV, Fashion": {
+        "fashion-mnist_train.csv": b"\xef\xbb\xbf" + csv_file(header='"label","1x1"\n'),
+        "fashion-mnist_test.csv": csv_file().replace(b"\n", b"\r\n"),
+    },
     "tar": {f"{split}.tar": tarred(FOLDERS) for split in SPLITS},
+    "gzip": dict.fromkeys(("train.tar.gz", "test.tgz"), PACKED[".tar.gz"]),
+    "bzip2": dict.fromkeys(("train.tar.bz2", "test.tbz2"), PACKED[".tar.bz2"]),
+    "xz": dict.fromkeys(("train.tar.xz", "test.txz"), PACKED[".tar.xz"]),
     "one tar each in a folder": {f"x/{split}/{split}.tar": tarred(FOLDERS) for split in SPLITS},
     "training, testing": {"Training.zip": zipped(FOLDERS), "TESTING.zip": zipped(FOLDERS)},
-    "folders": both("{split}/{name}"),
-    "Kaggle's pictures": {
-        f"{s}Set/{s}Set/{n}": c for s in ("training", "test") for n, c in JPEGS.items()
-    },
-    "mnist_png": both("mnist_png/{split}ing/{name}"),
-    "mnist_png.zip": {"mnist_png.zip": zipped(both("mnist_png/{split}ing/{name}"))},
+    "folders": inside(FOLDERS, *SPLITS),
+    "Kaggle's pictures": inside(JPEGS, "trainingSet/trainingSet", "testSet/testSet"),
+    "mnist_png": MNIST_PNG,
+    "mnist_png.zip": {"mnist_png.zip": zipped(MNIST_PNG)},
 }
 
 
@@ -84,23 +85,27 @@ def contents(root):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_is_found_and_nothing_of_it_is_changed(tmp_path, form):
-    lay(tmp_path, FORMS[form])
-    before = contents(tmp_path)
+def test_every_form_is_found_cached_and_not_changed(tmp_path, monkeypatch, capsys, form):
+    before = contents(lay(tmp_path, FORMS[form]))
     assert download.ensure(tmp_path) == tmp_path
     for split in SPLITS:
         path, *data = places.load(tmp_path, split)
         assert_intact(data)
         assert path.exists()
+    for reader in ("archive.decode", "idx.read_npz", "idx.read_csv"):
+        monkeypatch.setattr(f"digits.{reader}", Mock(side_effect=AssertionError("read again")))
+    capsys.readouterr()
+    for split in SPLITS:
+        assert_intact(places.load(tmp_path, split)[1:])
+    assert capsys.readouterr() == ("", "")
     after = contents(tmp_path)
     assert before.items() <= after.items()
     assert all(path.name.endswith(".cache.npz") for path in after.keys() - before.keys())
 
 
 def test_the_order_of_preference_and_what_is_left_out(tmp_path):
-    lay(tmp_path, {f"generated/{split}.tar": b"x" for split in SPLITS})
-    lay(tmp_path, {f".hidden/{split}.tar": b"x" for split in SPLITS})
-    lay(tmp_path, {f"a/b/c/d/e/{split}.tar": b"x" for split in SPLITS})
+    for folder in ("generated", ".hidden", "a/b/c/d/e"):
+        lay(tmp_path, {f"{folder}/{split}.tar": b"x" for split in SPLITS})
     assert not places.find(tmp_path, "train")
     for form in ("CSV", "Keras", "packed", "mnist_png.zip", "tar"):
         lay(tmp_path, FORMS[form])
@@ -109,23 +114,22 @@ def test_the_order_of_preference_and_what_is_left_out(tmp_path):
     assert_intact(places.load(tmp_path, "train")[1:])
 
 
-@pytest.mark.parametrize(
-    "second", ["copy/train.tar", "mnist.npz", "train-images-idx3-ubyte", "train/"]
-)
+OTHER = IMAGES[::-1]
+OTHERS = {
+    "copy/train.tar": {"copy/train.tar": tarred(files_named("{1}/{0}.png", OTHER))},
+    "mnist.npz": {"mnist.npz": keras(OTHER)},
+    "train-images-idx3-ubyte": idx_files(OTHER, splits=("train",)),
+    "train": files_named("train/{1}/{0}.png", OTHER),
+}
+
+
+@pytest.mark.parametrize("second", OTHERS)
 def test_other_data_beside_them_are_an_error_that_names_both(tmp_path, second):
-    lay(tmp_path, FORMS["tar"])
-    other = IMAGES[::-1]
-    files = {
-        "copy/train.tar": {second: tarred(files_named("{1}/{0}.png", other))},
-        "mnist.npz": {second: keras(other)},
-        "train-images-idx3-ubyte": idx_files(other, splits=("train",)),
-        "train/": files_named("train/{1}/{0}.png", other),
-    }
-    lay(tmp_path, files[second])
+    lay(tmp_path, FORMS["tar"] | OTHERS[second])
     with pytest.raises(DataError, match="hold different data; move one away") as error:
         places.load(tmp_path, "train")
-    assert str(tmp_path / "train.tar") in str(error.value)
-    assert str(tmp_path / second) in str(error.value)
+    named = re.split("[: ]", str(error.value))
+    assert {str(tmp_path / "train.tar"), str(tmp_path / second)} <= {*named}
 
 
 def test_a_set_of_ones_own_is_never_completed_with_another(tmp_path):
@@ -139,21 +143,18 @@ def test_a_set_of_ones_own_is_never_completed_with_another(tmp_path):
     assert_intact(places.load(tmp_path, "test")[1:])
 
 
-def test_missing_and_damaged_files_are_named(tmp_path, monkeypatch):
+def test_missing_files_are_named(tmp_path, monkeypatch):
     for root in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match="test.tar: not found; what is read are train and test"):
             places.load(root, "test")
-    images = tmp_path / "train-images-idx3-ubyte"
-    images.write_bytes(b"<!DOCTYPE html>")
-    with pytest.raises(DataError, match=f"{images}: .*begins with b'<!DOCTYPE html>'"):
-        places.load(tmp_path, "train")
-    images.write_bytes(IDX[images.name])
+    lay(tmp_path, {"train-images-idx3-ubyte": IDX["train-images-idx3-ubyte"]})
     with pytest.raises(DataError, match="train-labels-idx1-ubyte.gz: No such file"):
         places.load(tmp_path, "train")
     (tmp_path / "train.tar").symlink_to(tmp_path / "nowhere")
     with pytest.raises(DataError, match="train.tar: No such file"):
         places.load(tmp_path, "train")
-    monkeypatch.setattr("builtins.open", raising(PermissionError(13, "Permission denied")))
+    denied = PermissionError(13, "Permission denied")
+    monkeypatch.setattr("builtins.open", Mock(side_effect=denied))
     with pytest.raises(DataError, match="train.tar: Permission denied"):
         places.load(lay(tmp_path, {"x/train.tar": b"x"}) / "x", "train")
 
@@ -166,22 +167,21 @@ def test_links_to_data_are_followed(tmp_path):
     assert_intact(places.load(tmp_path / "data", "train")[1:])
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    {
-        "a/fashion/train.tar": "fashion",
-        "FashionMNIST/raw/train-images-idx3-ubyte.gz": "FashionMNIST",
-        "mine/train-images-idx3-ubyte/train-images.idx3-ubyte": "mine",
-        "mine/train/train.tar": "mine",
-        "m/mnist.npz": "m",
-    }.items(),
-)
-def test_the_folder_that_names_the_data(tmp_path, path, name):
-    assert places.place(tmp_path / path).name == name
+PLACES = {
+    "a/fashion/train.tar": "fashion",
+    "FashionMNIST/raw/train-images-idx3-ubyte.gz": "FashionMNIST",
+    "mine/train-images-idx3-ubyte/train-images.idx3-ubyte": "mine",
+    "mine/train/train.tar": "mine",
+    "m/mnist.npz": "m",
+}
+
+
+@pytest.mark.parametrize("path", PLACES)
+def test_the_folder_that_names_the_data(tmp_path, path):
+    assert places.place(tmp_path / path).name == PLACES[path]
 
 
 # What is not read
-
 
 NOT_READ = "digits.zip Train.rar train.npy test2.tar emnist-letters-train-images-idx3-ubyte x.mat"
 
@@ -190,7 +190,7 @@ NOT_READ = "digits.zip Train.rar train.npy test2.tar emnist-letters-train-images
 def test_what_is_not_read_is_named_and_nothing_is_downloaded(tmp_path, monkeypatch, name):
     monkeypatch.setattr(download, "download", lambda _: pytest.fail("downloads"))
     lay(tmp_path, {name: png()})
-    shown = name if "e/x" not in name else "a/b/c/d/e"
+    shown = name.removesuffix("/x")
     with pytest.raises(DataError, match=f"{re.escape(shown)}: not used.*what is read are") as error:
         download.ensure(tmp_path)
     assert str(error.value).isprintable() and "data/README.md" in str(error.value)
@@ -206,45 +206,42 @@ def test_only_notes_and_what_this_project_puts_there_are_an_empty_folder(tmp_pat
     assert_intact(places.load(tmp_path, "train")[1:])
 
 
-def code_in_the_readme(word):
-    """The lines of Python in data/README.md, after the line that holds a word."""
-    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8").partition(word)[2]
-    lines = itertools.takewhile(lambda line: line[:1] in (" ", ""), text.splitlines()[2:])
-    return textwrap.dedent("\n".join(lines))
+README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+PICTURES, PROCESSED, PARQUET = re.findall(r"\n\n((?:    .*\n|\n(?=    ))+)", README)
 
 
 @pytest.fixture
-def run_readme(tmp_path, monkeypatch):
-    """Run lines of the README in the data folder, where nothing is read before."""
+def converted(tmp_path, monkeypatch):
+    """What is read of files after lines of the README ran among them; nothing is read before."""
 
-    def run(word):
+    def converted(files, code):
+        lay(tmp_path, files)
         with pytest.raises(DataError, match="not used.*README.md has lines"):
             download.ensure(tmp_path)
         monkeypatch.chdir(tmp_path)
-        exec(code_in_the_readme(word), {})
+        exec(textwrap.dedent(code), {})
         return places.load(tmp_path, "train")[1:]
 
-    return run
+    return converted
 
 
-def test_the_readme_converts_pictures(tmp_path, run_readme):
+def test_the_readme_converts_pictures(converted):
     picture = png(np.full((50, 40, 3), 200, np.uint8), "JPEG")
-    lay(tmp_path, {"pictures/1/a.jpg": picture, "pictures/7/a.jpg": picture})
-    images, labels = run_readme("to\n`train/0`")
+    names = "pictures/1/a.jpg", "pictures/7/a.jpg"
+    images, labels = converted(dict.fromkeys(names, picture), PICTURES)
     assert labels.tolist() == [1, 7] and set(images.flatten().tolist()) == {200}
 
 
-def test_the_readme_converts_torchvisions_old_files(tmp_path, run_readme):
-    (tmp_path / "processed").mkdir()
-    for split in ("training", "test"):
-        torch.save(DATA, tmp_path / "processed" / f"{split}.pt")
-    assert_intact(run_readme("processed/test.pt"))
+def test_the_readme_converts_torchvisions_old_files(converted):
+    saved = io.BytesIO()
+    torch.save(DATA, saved)
+    names = "processed/training.pt", "processed/test.pt"
+    assert_intact(converted(dict.fromkeys(names, saved.getvalue()), PROCESSED))
 
 
-def test_the_readme_converts_parquet_files(tmp_path, run_readme, monkeypatch):
+def test_the_readme_converts_parquet_files(converted, monkeypatch):
     pandas = pytest.importorskip("pandas")
     rows = [{"bytes": png(image)} for image in IMAGES]
     tables = {f"{s}-00000-of-00001.parquet": {"image": rows, "label": LABELS} for s in SPLITS}
-    lay(tmp_path, dict.fromkeys(tables, b"PAR1"))
     monkeypatch.setattr(pandas, "read_parquet", tables.get)  # pyarrow may not be installed
-    assert_intact(run_readme("Parquet files"))
+    assert_intact(converted(dict.fromkeys(tables, b"PAR1"), PARQUET))
