@@ -34,6 +34,9 @@ def test_images_differ_as_the_seed_says_and_shape_range_and_background_stay(kind
     assert len({image.numpy().tobytes() for image in first}) == 8
     distorted = augment.augment(IMAGES, kind)
     assert distorted.min() >= BLACK - 1e-5 and distorted.max() <= IMAGES.max() + 1e-5
+    only(ELASTIC=augment.ELASTIC)
+    changed = not torch.allclose(augment.augment(IMAGES, kind), IMAGES, atol=1e-4)
+    assert changed == (kind == "elastic")
     only()  # no strength is no distortion
     torch.testing.assert_close(augment.augment(IMAGES, kind), IMAGES, atol=1e-4, rtol=0)
     assert torch.equal(IMAGES, before)

@@ -14,7 +14,6 @@ from files import DataError
 import numpy as np
 import pytest
 from archives import DATA, assert_intact, damaged, files_named, lay, npz_file, png, tarred, zipped
-from helpers import ended, fork
 
 FILES = files_named("train/{1}/{0}.png")
 
@@ -169,24 +168,3 @@ def test_without_space_for_a_cache_the_images_are_read(tarball, monkeypatch, cap
         warning = capsys.readouterr().err
         assert warning.startswith("warning: ") and full.strerror in warning
         assert warning.count("\n") == 1
-
-
-def test_a_damaged_source_is_refused_beside_its_cache_and_both_stay(tarball, cached):
-    whole, decoded = tarball.read_bytes(), cached.read_bytes()
-    for content in (whole[:9000], whole[:600] + b"\xff" + whole[601:]):
-        tarball.write_bytes(content)
-        with pytest.raises(DataError, match="train.tar: "):
-            read_cached(tarball, "train")
-        assert (tarball.read_bytes(), cached.read_bytes()) == (content, decoded)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="Windows cannot fork")
-def test_processes_at_once_in_a_folder_without_a_cache_read_the_same(tarball, tmp_path):
-    def work():
-        assert_intact(read_cached(tarball, "train"))
-        return 0
-
-    processes = [fork(work, tmp_path / f"{n}.txt") for n in range(4)]
-    assert [ended(process) for process in processes] == [0] * 4
-    assert not list(tmp_path.glob(".*"))
-    assert_intact(read_cached(tarball, "train"))

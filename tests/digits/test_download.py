@@ -16,11 +16,11 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest.mock import Mock
 
-from digits import archive, download, idx, synthetic
+from digits import archive, download, idx, places, synthetic
 from files import DataError
 
 import pytest
-from archives import DATA, IMAGES, LABELS, idx_file, idx_files
+from archives import DATA, IMAGES, LABELS, assert_intact, idx_file, idx_files
 from helpers import ended, fork
 
 datasets = pytest.importorskip("torchvision.datasets")
@@ -118,9 +118,7 @@ def test_when_every_mirror_fails_one_line_names_them(mirrors, server, tmp_path, 
 
 
 @pytest.mark.parametrize("failing", [[], ["unavailable", "closes", "html"]])
-def test_the_first_good_mirror_is_enough_and_is_asked_once(
-    failing, mirrors, server, tmp_path, capfd
-):
+def test_the_first_good_mirror_is_asked_once(failing, mirrors, server, tmp_path, capfd):
     mirrors(*failing, "good", "not_found")
     assert download.ensure(tmp_path / "new") == tmp_path / "new"
     assert_is_mnist(tmp_path / "new")
@@ -192,16 +190,20 @@ def test_what_ends_a_download_leaves_nothing(mirrors, tmp_path, monkeypatch, pla
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows cannot fork")
 @pytest.mark.parametrize(("behaviour", "folder"), [("good", ""), ("not_found", "generated")])
-def test_processes_that_start_at_once_end_well(behaviour, folder, mirrors, tmp_path, server):
+def test_processes_that_start_at_once_read_the_same(behaviour, folder, mirrors, tmp_path, server):
     mirrors(behaviour)
     data = tmp_path / "data"
     data.mkdir()
 
     def work():
-        return 0 if download.ensure(data) == data / folder else 1
+        assert download.ensure(data) == data / folder
+        assert_intact(places.load(data / folder, "train")[1:])
+        return 0
 
     processes = [fork(work, tmp_path / f"{n}.txt") for n in range(4)]
     assert [ended(process) for process in processes] == [0] * 4
-    assert listing(data) == (MNIST if behaviour == "good" else GENERATED)
+    assert not any("warning" in path.read_text() for path in tmp_path.glob("*.txt"))
+    expected = MNIST if behaviour == "good" else GENERATED
+    assert {*listing(data)} == {*expected, f"{folder}/train.cache.npz".strip("/")}
     if behaviour == "good":
         assert server.requests["good"] == 8  # one of them asked, twice for each file

@@ -46,7 +46,6 @@ def inside(files, *folders):
 
 DOTS = idx_files(pattern="{}-{}.{}-ubyte")
 NESTED = idx_files(pattern="{0}-{1}-{2}-ubyte/{0}-{1}-{2}-ubyte")
-MNIST_PNG = inside(FOLDERS, "mnist_png/training", "mnist_png/testing")
 FORMS = {  # {name: content} of what people have
     "dots, as 7-Zip unpacks": DOTS,
     "dots, packed": packed(DOTS),
@@ -75,8 +74,8 @@ FORMS = {  # {name: content} of what people have
     "training, testing": {"Training.zip": zipped(FOLDERS), "TESTING.zip": zipped(FOLDERS)},
     "folders": inside(FOLDERS, *SPLITS),
     "Kaggle's pictures": inside(JPEGS, "trainingSet/trainingSet", "testSet/testSet"),
-    "mnist_png": MNIST_PNG,
-    "mnist_png.zip": {"mnist_png.zip": zipped(MNIST_PNG)},
+    "mnist_png": inside(FOLDERS, "mnist_png/training", "mnist_png/testing"),
+    "mnist_png.zip": {"mnist_png.zip": zipped(inside(FOLDERS, "Training", "TESTING"))},
 }
 
 
