@@ -6,19 +6,13 @@ import dataclasses
 import pickle
 import re
 import statistics
+from contextlib import nullcontext
+from unittest.mock import Mock
 
 from files import ConfigError
 from model import MODELS, LeNet5
 from training import distributed
-from training.config import (
-    ABOUT_RECIPES,
-    RECIPES,
-    Config,
-    one_for_each_seed,
-    parse,
-    run_name,
-    title,
-)
+from training.config import RECIPES, Config, one_for_each_seed, parse, run_name, title
 
 import pytest
 import torch
@@ -163,22 +157,30 @@ def test_help_shows_every_default_and_the_accuracies_of_the_results(capsys):
     for recipe in RECIPES:
         values = last["lenet5" if recipe == "baseline" else recipe].values()
         reached = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %"
-        assert re.search(rf"\n  {recipe} .*: {re.escape(reached)}", ABOUT_RECIPES), (
-            recipe,
-            reached,
-        )
+        assert re.search(f" {recipe} [^%]*: {re.escape(reached)}", shown), (recipe, reached)
 
 
-def test_a_device_that_cannot_be_used_is_passed_over_or_refused(monkeypatch, capsys):
-    def fail(*arguments, **named):
-        raise RuntimeError("CUDA error: no kernel image is available\nfor execution")
+UNUSABLE = RuntimeError("CUDA error: no kernel image is available\nfor execution")
+DEVICES = [  # GPUs, processes on this machine, GPUs' error, device of the last one, cuda's error
+    (0, 1, None, "cpu", "there is no cuda device"),
+    (1, 1, None, "cuda:0", None),
+    (1, 1, UNUSABLE, "cpu", "no kernel image"),
+    (1, 2, None, "cpu", "there is no cuda device for each process"),
+    (3, 2, None, "cuda:1", None),
+]
 
+
+@pytest.mark.parametrize(("gpus", "processes", "error", "chosen", "words"), DEVICES)
+def test_each_process_has_a_gpu_that_works_or_none_has(
+    gpus, processes, error, chosen, words, monkeypatch, capsys
+):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(torch, "ones", fail)
-    for gpus, words, warnings in ((0, "there is no cuda device", 0), (1, "no kernel image", 1)):
-        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
-        assert distributed.pick_device("auto").type == "cpu"
-        error = capsys.readouterr().err
-        assert error.count("\n") == error.count("on the CPU") == warnings
-        with pytest.raises(ConfigError, match=f"--device: .*{words}"):
-            distributed.pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch, "ones", Mock(return_value=torch.zeros(2), side_effect=error))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.setenv("LOCAL_RANK", str(processes - 1))
+    assert str(distributed.pick_device("auto")) == chosen
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == warning.count("on the CPU") == (error is not None)
+    with pytest.raises(ConfigError, match=words) if words else nullcontext():
+        assert str(distributed.pick_device("cuda")) == chosen
