@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from files import CheckpointError
-from study.compare import compare, find, grouped
+from study.compare import compare, find, grouped, picture
 from training import checkpoint
 from training.config import Config
 
@@ -26,18 +26,14 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def write(name, accuracy=0.98, source=None, finished=None, **options):
+def write(name, accuracy=0.98, source=None, finished=2, **options):
     """A run's folder with nothing but a checkpoint; gives its name."""
-    config = dataclasses.replace(BASE, name=name, **options)
     row = {"lr": 0.01, "train_loss": 0.2, "train_accuracy": 0.9, "test_loss": 0.05, "seconds": 1.0}
-    history = [
-        row | {"epoch": epoch, "test_accuracy": accuracy - 0.01 * (config.epochs - epoch)}
-        for epoch in range(1, config.epochs + 1)
-    ][:finished]
+    first, last = {"epoch": 1, "test_accuracy": 0.9}, {"epoch": 2, "test_accuracy": accuracy}
     state = {
-        "config": config,
-        "epoch": len(history),
-        "history": history,
+        "config": dataclasses.replace(BASE, name=name, **options),
+        "epoch": finished,
+        "history": [row | first, row | last][:finished],
         "model": {"weight": torch.zeros(2)},
         "optimizer": {"state": {}},
         "scheduler": {},
@@ -63,30 +59,22 @@ def groups(*names):
 # ---- which runs
 
 
-@pytest.mark.parametrize("name", ["lenet5", "runs/lenet5", "runs/lenet5/", "./runs/lenet5"])
-def test_a_run_comes_before_its_seeds(name):
-    write("lenet5")
-    write("lenet5_seed1", seed=1)
-    assert [folder.name for folder in find(name)] == ["lenet5"]
-    assert find(str(Path("runs/lenet5").absolute()))[0].samefile("runs/lenet5")
-
-
-@pytest.mark.parametrize("name", ["a", "runs/a/"])
-def test_a_stem_stands_for_all_its_seeds(name):
-    for seed in (10, 0, 2):
-        write(f"a_seed{seed}", seed=seed)
-    write("ab_seed0")
-    write("a_seed1_generated")
+def test_a_name_stands_for_a_run_or_for_all_its_seeds_or_for_those_in_a_table_of_runs():
+    runs = "lenet5 lenet5_seed1 a_seed0 a_seed2 a_seed10 ab_seed0 a_seed1_generated"
+    for name in [*runs.split(), "m_seed0", "m_seed1", "m_seed2"]:
+        write(name)
     os.makedirs("runs/a_seed3")  # begun, and nothing saved yet
-    assert {folder.name for folder in find(name)} == {"a_seed0", "a_seed2", "a_seed10"}
-
-
-@pytest.mark.parametrize("name", ["m_runs2", "runs/m_runs2", "runs/m_runs2.csv"])
-def test_the_stem_that_runs_prints_stands_for_the_runs_in_its_table(name):
-    write_seeds("m", 0.9, 0.9, 0.9)
     table = "seed,folder\n0,runs/m_seed0\n1,runs/m_seed1\nmean,\nstandard deviation,\n"
     Path("runs/m_runs2.csv").write_text(table, encoding="utf-8")
-    assert [folder.name for folder in find(name)] == ["m_seed0", "m_seed1"]
+    stand_for = {
+        ("lenet5", "runs/lenet5", "runs/lenet5/", "./runs/lenet5"): ["lenet5"],
+        ("a", "runs/a/"): ["a_seed0", "a_seed10", "a_seed2"],
+        ("m_runs2", "runs/m_runs2", "runs/m_runs2.csv"): ["m_seed0", "m_seed1"],
+    }
+    for names, folders in stand_for.items():
+        for name in names:
+            assert [folder.name for folder in find(name)] == folders
+    assert find(str(Path("runs/lenet5").absolute()))[0].samefile("runs/lenet5")
 
 
 @pytest.mark.parametrize("name", ["", ".", "/", "*", "[", "runs", "a/b/c", "数字$", "begun"])
@@ -123,19 +111,15 @@ def test_runs_that_differ_in_nothing_but_their_seed_are_one_group():
 
 def test_a_group_of_seeds_has_their_common_name_and_no_other_group_has_it():
     write_seeds("a", 0.98, 0.97)
+    write_seeds("again", 0.98, 0.97)  # the same seeds of the same experiment: a group of its own
     write("lenet5", lr=0.02)
     write("lenet5_seed1", lr=0.02, seed=1)
-    assert groups("a", "lenet5", "lenet5_seed1") == [("a", [0, 1]), ("lenet5", [0, 1])]
+    expected = [("a", [0, 1]), ("again", [0, 1]), ("lenet5", [0, 1])]
+    assert groups("a", "again", "lenet5", "lenet5_seed1") == expected
     write("b", source="relu", lr=0.03)
     write("b_seed1", source="tanh", seed=1, lr=0.03)  # the network was edited between them
     write("b_seed2", source="tanh", seed=2, lr=0.03)
     assert groups("b_seed1", "b_seed2", "b") == [("b_seed1", [1, 2]), ("b", [0])]
-
-
-def test_equal_seeds_of_equal_experiments_are_two_groups():
-    write_seeds("before", 0.98, 0.97)
-    write_seeds("after", 0.98, 0.97)
-    assert groups("before", "after") == [("before", [0, 1]), ("after", [0, 1])]
 
 
 # ---- what is printed and drawn
@@ -185,13 +169,10 @@ def test_other_images_are_a_warning(options, words, capsys):
     assert out.splitlines()[2].split()[3] == ("validation" if "val_size" in options else "test")
 
 
-def test_each_comparison_has_a_picture_of_its_own_whose_name_every_file_system_takes(capsys):
-    names = [write("数字" * 29 + str(number), lr=0.01 + number / 100) for number in range(9)]
-    for run in ("lenet5", "fast", "lenet5_fast", "lenet5_runs2"):
-        write(run)
-    for compared in (names, names[:-1], ["lenet5", "fast"], ["lenet5_fast"], ["lenet5_runs2"]):
-        compare(compared)
-    pictures = os.listdir("plots")
+def test_each_comparison_has_a_picture_of_its_own_whose_name_every_file_system_takes():
+    long = ["数字" * 29 + str(number) for number in range(9)]
+    compared = long, long[:-1], ["lenet5", "fast"], ["lenet5_fast"], ["lenet5_runs2"]
+    pictures = {picture(names).name for names in compared}
     assert len(pictures) == 5 and max(len(name.encode()) for name in pictures) <= 130
 
 
