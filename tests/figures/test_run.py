@@ -1,8 +1,8 @@
 """The figures of a run, read back; hardly a pixel is compared."""
 
 import os
-import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 from figures import run, style
@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from helpers import ended, fork
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
@@ -19,7 +20,6 @@ pytestmark = pytest.mark.filterwarnings(
     "error::UserWarning", "error::RuntimeWarning", "ignore::DeprecationWarning"
 )
 
-ROOT = Path(run.__file__).parents[1]
 TITLE = ("LeNet-5 on MNIST", "5 epochs of batches of 64, seed 0")
 
 
@@ -192,39 +192,42 @@ def test_a_picture_is_written_whole_or_is_an_os_error(tmp_path):
         style.save(figure, tmp_path / "plots" / "run.png" / "run.png")
 
 
-CHILD = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
-import files
-before = dict(os.environ)
-from figures import run, study, style
-import matplotlib
-row = {"train_loss": 0.1, "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": 0.9}
-odd = "数字 $\\\\frac$ 100 % _x^2_"
-figure = run.curves((odd, odd), [[row, row]])
-assert figure.get_suptitle() == odd
-style.save(figure, "curves.png")
-style.save(study.comparison({odd: {0: [row]}, "_a$": {0: [row], 1: [row]}}), "comparison.png")
-assert dict(os.environ) == before and "matplotlib.pyplot" not in sys.modules
-print(matplotlib.rcParams._get("backend"), end="")
-"""
+def draw_anew(backend):
+    """Draw in this folder with matplotlib imported anew, warnings as errors; keep its backend."""
+    os.environ["MPLBACKEND"] = backend
+    for name in list(sys.modules):
+        if name.startswith(("matplotlib", "figures")):
+            del sys.modules[name]
+    before, odd, rows = dict(os.environ), "数字 $\\frac$ 100 % _x^2_", history(1)
+    warnings.simplefilter("error")
+    from figures import run, study, style
+
+    import matplotlib
+
+    figure = run.curves((odd, odd), [rows * 2])
+    assert figure.get_suptitle() == odd
+    style.save(figure, "curves.png")
+    style.save(study.comparison({odd: {0: rows}, "_a$": {0: rows, 1: rows}}), "comparison.png")
+    assert dict(os.environ) == before and "matplotlib.pyplot" not in sys.modules
+    Path("backend").write_text(matplotlib.rcParams._get("backend"))
+    return 0
+
+
 RC = "text.usetex: True\nfigure.figsize: 1, 1\nsavefig.bbox: tight\nfont.size: 40\n"
 INLINE = "module://matplotlib_inline.backend_inline"
 SETTINGS = {"usual": ("", ""), "odd": (RC, "nonsense"), "inline": ("", INLINE), "svg": ("", "svg")}
 
 
-def test_neither_a_matplotlibrc_nor_a_backend_changes_a_picture(tmp_path):
-    """In processes whose warnings are errors; a backend that exists stays a person's own."""
-    pictures, backends = {}, {}
+def test_neither_a_matplotlibrc_nor_a_backend_changes_a_picture(tmp_path, monkeypatch):
+    """In processes of their own; a backend that exists stays a person's own."""
+    pictures = {}
     for name, (rc, backend) in SETTINGS.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "matplotlibrc").write_text(rc)
-        child = [sys.executable, "-W", "error", "-c", CHILD, str(ROOT)]
-        environment = os.environ | {"MPLBACKEND": backend, "PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run(child, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
-        backends[name] = done.stdout
-        pictures[name] = [path.read_bytes() for path in sorted(folder.glob("*.png"))]
-        assert len(pictures[name]) == 2 and pictures[name] == pictures["usual"]
-    assert backends["svg"] == "svg" and backends["inline"] == INLINE
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Path("matplotlibrc").write_text(rc)
+        status = ended(fork(lambda backend=backend: draw_anew(backend)))
+        printed = Path("output.txt").read_text(encoding="utf-8")
+        assert status == 0 and "Warning" not in printed, printed
+        assert backend in ("", "nonsense") or Path("backend").read_text() == backend
+        pictures[name] = [Path(f"{figure}.png").read_bytes() for figure in ("curves", "comparison")]
+        assert pictures[name] == pictures["usual"]

@@ -1,6 +1,6 @@
 """handwriting/photo.py: what is found on a page is where it was drawn, and as MNIST has it.
 
-That the network then reads the digits rightly is tested in tests/training/test_reading.py.
+That the network then reads the digits rightly is tested in test_reading.py.
 """
 
 from handwriting import photo
@@ -12,11 +12,6 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 
-@pytest.fixture
-def random():
-    return np.random.default_rng(0)
-
-
 def shapes_of(image):
     """The shapes of the darker ink in a picture."""
     return next(photo.shapes_in(photo.ink_on(opaque(image), max(image.size))))
@@ -25,16 +20,12 @@ def shapes_of(image):
 def drawn(*digits, size=(700, 400)):
     """Black ink on white: (digit, centre, height) each."""
     random = np.random.default_rng(0)
-    ink = [photo_of(digit, size, centre, height, random) for digit, centre, height in digits]
+    ink = [pictures.strokes(d, size, at, height, height / 20, random) for d, at, height in digits]
     return Image.fromarray(np.uint8(255 - 255 * np.max(ink, axis=0))).convert("RGB")
 
 
-def photo_of(digit, size, centre, height, random):
-    return pictures.strokes(digit, size, centre, height, height / 20, random)
-
-
-def test_what_the_network_sees_is_as_mnist_has_it(random):
-    (shape,) = shapes_of(pictures.marker_on_whiteboard(3, random))
+def test_what_the_network_sees_is_as_mnist_has_it():
+    (shape,) = shapes_of(pictures.marker_on_whiteboard(3, np.random.default_rng(0)))
     seen = photo.like_mnist(shape.ink)
     y, _ = np.nonzero(seen > 20)
     assert seen.shape == (28, 28) and seen.dtype == np.uint8
@@ -44,21 +35,18 @@ def test_what_the_network_sees_is_as_mnist_has_it(random):
     assert seen.max() > 240 and (seen[0] == 0).all()
 
 
-def test_each_digit_is_a_shape_where_it_was_drawn():
-    places = [(1, (120, 200), 180), (0, (350, 200), 200), (4, (580, 200), 180)]
-    shapes = shapes_of(drawn(*places))
-    assert len(shapes) == 3
-    for shape, (_, (x, y), height) in zip(
-        sorted(shapes, key=lambda s: s.box[1]), places, strict=True
-    ):
-        top, left, bottom, right = shape.box
-        assert abs((top + bottom) / 2 - y) < 12 and left < x + 20 and right > x - 20
+FEW = [(1, (120, 200), 180), (0, (350, 200), 200), (4, (580, 200), 180)]
+MANY = [(n % 10, (60 + 100 * (n % 10), 80 + 90 * (n // 10)), 45) for n in range(60)]
+
+
+@pytest.mark.parametrize(("digits", "size"), [(FEW, (700, 400)), (MANY, (1060, 620))])
+def test_each_digit_is_a_shape_where_it_was_drawn(digits, size):
+    found = [shape.box for shape in shapes_of(drawn(*digits, size=size))]
+    assert len(found) == len(digits)
+    for _, (x, y), height in digits:
+        at_x = [box for box in found if box[1] < x + 20 and box[3] > x - 20]
+        ((top, _, bottom, _),) = [box for box in at_x if abs((box[0] + box[2]) / 2 - y) < 12]
         assert abs(bottom - top - height) < 25
-
-
-def test_small_digits_of_a_large_page_are_found():
-    places = [(n % 10, (60 + 100 * (n % 10), 80 + 90 * (n // 10)), 45) for n in range(60)]
-    assert len(shapes_of(drawn(*places, size=(1060, 620)))) == 60
 
 
 @pytest.mark.parametrize("frame", ["box", "ring", "cut box", "desk"])
@@ -77,10 +65,8 @@ def test_what_has_writing_in_its_hole_is_no_shape(frame):
 
 def test_a_dot_and_a_minus_are_marks_and_dirt_is_none():
     image = drawn((3, (200, 200), 180), (1, (500, 200), 180))
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((340, 270, 355, 285), fill=0)
-    draw.rectangle((60, 195, 110, 204), fill=0)
-    draw.rectangle((600, 100, 603, 103), fill=0)
+    for place in ((340, 270, 355, 285), (60, 195, 110, 204), (600, 100, 603, 103)):
+        ImageDraw.Draw(image).rectangle(place, fill=0)
     assert sorted(shape.mark for shape in shapes_of(image)) == [False, False, True, True]
 
 
@@ -93,15 +79,19 @@ def test_the_box_of_a_shape_is_top_left_bottom_right():
     assert shape.ink.shape == (120, 70) and shape.darkness == 1
 
 
+def halves(ink, lean):
+    """The pieces of a shape in this ink, and the two of a cut in the middle of 60 columns."""
+    pieces = photo.cuts(photo.Shape(np.array([100, 200, 140, 260]), ink), lean)
+    middle = min((right for _, right in pieces), key=lambda column: abs(column - 30))
+    return pieces, pieces[0, middle], pieces[middle, 60]
+
+
 @pytest.mark.parametrize("lean", [0, -0.2, 0.2])
 def test_two_digits_that_touch_can_be_cut_between_them(lean):
     ink = np.zeros((40, 60))
     ink[:, 5:10] = ink[:, 45:50] = 1  # two upright strokes ...
     ink[18:20, 5:50] = 1  # ... and what joins them
-    shape = photo.Shape(np.array([100, 200, 140, 260]), ink)
-    pieces = photo.cuts(shape, lean)
-    middle = min((right for _, right in pieces), key=lambda column: abs(column - 30))
-    left, right = pieces[0, middle], pieces[middle, 60]
+    pieces, left, right = halves(ink, lean)
     assert left.box[1] >= 200 and left.box[3] <= right.box[1] + 8 and right.box[3] <= 260
     assert left.ink[:, :8].sum() > 100 and right.ink[:, -8:].sum() > 100
     assert all(8 <= right - left <= 48 for left, right in pieces)  # 0.2 to 1.2 heights
@@ -110,10 +100,7 @@ def test_two_digits_that_touch_can_be_cut_between_them(lean):
 def test_a_cut_leans_to_the_right_above_where_the_strokes_do():
     slash = np.eye(40)[:, ::-1]  # from the lower left to the upper right
     ink = np.maximum(np.pad(slash, ((0, 0), (0, 20))), np.pad(slash, ((0, 0), (20, 0))))
-    ink = np.maximum(ink, np.roll(ink, 1, axis=1))
-    pieces = photo.cuts(photo.Shape(np.array([0, 0, 40, 60]), ink), 1)
-    middle = min((right for _, right in pieces), key=lambda column: abs(column - 30))
-    for piece in (pieces[0, middle], pieces[middle, 60]):
+    for piece in halves(np.maximum(ink, np.roll(ink, 1, axis=1)), 1)[1:]:
         assert len(piece.ink) >= 39 and ((piece.ink > 0).sum(axis=1) <= 2).all()  # one stroke
 
 
@@ -131,21 +118,18 @@ def flood_filled(mask):
     return parts
 
 
-def test_parts_are_connected_at_sides_and_corners_and_have_their_boxes(random):
-    mask = random.random((40, 60)) < 0.25
-    labels, boxes, _ = photo.parts_of(mask, random.random(mask.shape), 0.9)
+@pytest.mark.parametrize(("share", "least"), [(0.25, 11), (0, 0)])
+def test_parts_are_connected_at_sides_and_corners_and_have_their_boxes(share, least):
+    random = np.random.default_rng(0)
+    mask = random.random((40, 60)) < share
+    labels, boxes, scores = photo.parts_of(mask, random.random(mask.shape), 0.9)
     expected = flood_filled(mask)
-    assert len(expected) == len(boxes) > 10
+    assert len(expected) == len(boxes) == len(scores) >= least and boxes.shape[1] == 4
     assert ((labels > 0) == mask).all()
     for pixels in expected:
         y, x = np.array(sorted(pixels)).T
         (number,) = np.unique(labels[y, x])
         assert boxes[number - 1].tolist() == [y.min(), x.min(), y.max() + 1, x.max() + 1]
-
-
-def test_a_mask_without_pixels_has_no_parts():
-    _, boxes, scores = photo.parts_of(np.zeros((20, 30), bool), np.zeros((20, 30)), 0.9)
-    assert boxes.shape == (0, 4) and len(scores) == 0
 
 
 def test_a_line_of_any_length_and_of_one_pixel_fits_into_mnists_form():
@@ -154,7 +138,7 @@ def test_a_line_of_any_length_and_of_one_pixel_fits_into_mnists_form():
             assert photo.like_mnist(np.ones(shape)).max() > 200
 
 
-def test_the_channel_is_one_in_which_ink_and_paper_differ(random):
+def test_the_channel_is_one_in_which_ink_and_paper_differ():
     """Red and blue-green of the same grey: in grey nothing would be seen."""
     page = np.full((200, 300, 3), (90, 160, 170), np.uint8)
     page[40:160, 140:150] = (200, 100, 120)
@@ -164,8 +148,7 @@ def test_the_channel_is_one_in_which_ink_and_paper_differ(random):
 
 
 def test_stroke_width_of_a_bar_and_of_a_ring():
-    bar = np.ones((100, 10), bool)
-    ring = np.ones((60, 60), bool)
+    bar, ring = np.ones((100, 10), bool), np.ones((60, 60), bool)
     ring[8:-8, 8:-8] = False
     assert photo.stroke_width(bar) == pytest.approx(10, rel=0.15)
     assert photo.stroke_width(ring) == pytest.approx(8, rel=0.15)

@@ -83,9 +83,9 @@ def test_every_number_of_the_study_is_in_the_results(committed):
     errors = {setting: tables.errors(committed[setting.judged]) for setting in SETTINGS}
     none, longer, best = Setting(5, 0, 0), Setting(20, 0, 0), tables.best_settings(committed)[5]
     numbers = {"0.5", f"{mean(stdev(errors[s]) for s in SETTINGS if s.epochs == 5):.2f}"}
-    for some in product((5, 20), (0, 0.5)):
-        values = [error for s in SETTINGS if (s.epochs, s.dropout) == some for error in errors[s]]
-        numbers.add(f"{mean(values):.2f}")
+    for epochs, dropout in product((5, 20), (0, 0.5)):
+        values = [errors[s] for s in SETTINGS if (s.epochs, s.dropout) == (epochs, dropout)]
+        numbers.add(f"{mean(sum(values, [])):.2f}")
     numbers |= {f"{mean(errors[setting]):.2f}" for setting in (none, longer, best)}
     numbers.add(f"{mean(errors[none]) - mean(errors[best]):.2f}")
     assert written("What dropout and weight decay do") == numbers
