@@ -54,23 +54,28 @@ def strokes(digit, size, centre, height, width, generator, gaps=()):
 
     Other things than digits are drawn from their curves.
     """
-    scale = 3
-    image = Image.new("L", (size[0] * scale, size[1] * scale))
-    draw = ImageDraw.Draw(image)
+    scale, dots = 3, []
     slant, lean = generator.uniform(0.0, 0.2), generator.uniform(-0.06, 0.06)
     for curve in digit if isinstance(digit, list) else CURVES[digit]:
         uneven = np.array(curve) + generator.normal(0, 0.015, (len(curve), 2))
         points = curve_through(uneven) - [0.5, 0.75]  # (0, 0) is now the centre of the box
         x = points[:, 0] - slant * points[:, 1] + lean * points[:, 1]
-        points = (np.stack([x, points[:, 1]], axis=1) * height / 1.5 + centre) * scale
-        r = width * scale / 2
+        points = np.stack([x, points[:, 1]], axis=1) * height / 1.5 + centre
         for index, (a, b) in enumerate(pairwise(points)):
-            if any(low <= index / len(points) < high for low, high in gaps):
-                continue
-            n = max(1, int(np.hypot(*(b - a)) / max(1, r / 2)))
-            for x, y in a + (b - a) * np.linspace(0, 1, n + 1)[:, None]:
-                draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
-    return np.asarray(image.resize(size, Image.Resampling.BOX), np.float32) / 255
+            if not any(low <= index / len(points) < high for low, high in gaps):
+                n = max(1, int(np.hypot(*(b - a)) / max(1 / scale, width / 4)))
+                dots += [*(a + (b - a) * np.linspace(0, 1, n + 1)[:, None])]
+    # Of a large page only the part with ink is drawn.
+    left, top = np.clip(np.min(dots, axis=0) - width, 0, size).astype(int)
+    right, bottom = np.clip(np.max(dots, axis=0) + width + 1, 0, size).astype(int)
+    image = Image.new("L", (scale * (right - left), scale * (bottom - top)))
+    draw, r = ImageDraw.Draw(image), width * scale / 2
+    for x, y in scale * (np.array(dots) - (left, top)):
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
+    ink = np.zeros(size[::-1], np.float32)
+    small = image.resize((right - left, bottom - top), Image.Resampling.BOX)
+    ink[top:bottom, left:right] = np.asarray(small, np.float32) / 255
+    return ink
 
 
 def grain(generator, size, spot, amount):
@@ -125,11 +130,16 @@ def shaded(page, generator, depth=0.5, soft=0.02):
     return page * (1 - depth / (1 + np.exp(-np.clip(away / soft, -50, 50))))[..., None]
 
 
+def eight_bits(levels):
+    """An image of grey levels or colours (H x W or H x W x 3), cut off at 0 and 255."""
+    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+
+
 def picture(page, generator, noise=3.0):
     """The page (H x W x 3) as a camera gives it: with noise, in 8 bits."""
     page = page + grain(generator, page.shape[1::-1], 2, noise)
     page = page + generator.normal(0, noise, page.shape)
-    return Image.fromarray(page.clip(0, 255).astype(np.uint8))
+    return eight_bits(page)
 
 
 def photographed(digit, generator):
@@ -233,11 +243,11 @@ def screenshot_dark_mode(digit, g):
 
 def paint_program(digit, g):
     ink = strokes(digit, (280, 280), (140, 140), 200, 18, g) > 0.5
-    return Image.fromarray(np.uint8(~ink) * 255).convert("1")
+    return eight_bits(255 * ~ink).convert("1")
 
 
 def canvas_white_on_black(digit, g):
-    return Image.fromarray(np.uint8(255 * strokes(digit, (280, 280), (150, 130), 190, 20, g)))
+    return eight_bits(255 * strokes(digit, (280, 280), (150, 130), 190, 20, g))
 
 
 def thin_pencil(digit, g):
@@ -249,9 +259,7 @@ def thin_pencil(digit, g):
 
 
 def hairline(digit, g):
-    return Image.fromarray(
-        np.uint8(255 - 255 * strokes(digit, (400, 400), (200, 200), 300, 1.2, g))
-    )
+    return eight_bits(255 - 255 * strokes(digit, (400, 400), (200, 200), 300, 1.2, g))
 
 
 def transparent(digit, g, level):
@@ -417,11 +425,8 @@ SCENES = {
 } | {name: plain(row) for name, row in PLAIN.items()}
 
 
-def paper(g, upright=False):
+def ruled(g):
     page = inked(sheet((400, 300), 246), 0.6 * lines((400, 300), 25, 2, 0.03), (120, 160, 200))
-    if upright:
-        ink = 0.6 * lines((400, 300), 25, 2, -0.03, upright=True)
-        page = inked(page, ink, (120, 160, 200))
     return picture(lit(page, g, 0.3), g)
 
 
@@ -438,6 +443,8 @@ BLANKS = {
     "noise": lambda g: noise(g, 300, 400, 3),
     "strip of noise": lambda g: noise(g, 300, 5),
     "grain": lambda g: picture(lit(sheet((400, 300), (220, 214, 200)), g, 0.5, 0.3), g, 6),
-    "ruled": paper,
-    "squared": lambda g: paper(g, upright=True),
+    "ruled": ruled,
+    "squared": lambda g: picture(
+        lit(squared(sheet((400, 300), 246), 0.6, 25, 0.03, (120, 160, 200)), g, 0.3), g
+    ),
 }

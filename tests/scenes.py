@@ -195,18 +195,15 @@ def main():
         for cell in cells(picture_of):
             drawn[cell] += 1
             read[cell] += labelled.is_read(picture_of.label, text)
-
-    def place(cell):
-        rows = [*DIGITS, *OTHERS, *(f"{end:.0%}" for end in HEIGHTS)]
-        columns = [*GROUNDS, *(f"{end:.0%}" for end in STROKES)]
-        return cell[0], rows.index(cell[2]), columns.index(cell[3])
-
     low = [cell for cell in drawn if read[cell] < 0.98 * drawn[cell]]
     print("\n".join(f"{read[cell]} of {drawn[cell]}: {', '.join(cell)}" for cell in low))
+    ends = [f"{end:.0%}" for end in (*HEIGHTS, *STROKES)]
+    place = [*DIGITS, *OTHERS, *GROUNDS, *ends].index
+    cells_in_order = sorted(drawn, key=lambda cell: (cell[0], place(cell[2]), place(cell[3])))
     with options.csv.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["rows", "columns", "row", "column", "pictures", "read"])
-        table.writerows([*cell, drawn[cell], read[cell]] for cell in sorted(drawn, key=place))
+        table.writerows([*cell, drawn[cell], read[cell]] for cell in cells_in_order)
 
 
 if __name__ == "__main__":

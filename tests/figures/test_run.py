@@ -209,7 +209,7 @@ def draw_anew(backend):
     style.save(figure, "curves.png")
     style.save(study.comparison({odd: {0: rows}, "_a$": {0: rows, 1: rows}}), "comparison.png")
     assert dict(os.environ) == before and "matplotlib.pyplot" not in sys.modules
-    Path("backend").write_text(matplotlib.rcParams._get("backend"))
+    Path("backend").write_text(str(matplotlib.rcParams._get("backend")))
     return 0
 
 

@@ -21,7 +21,7 @@ def drawn(*digits, size=(700, 400)):
     """Black ink on white: (digit, centre, height) each."""
     random = np.random.default_rng(0)
     ink = [pictures.strokes(d, size, at, height, height / 20, random) for d, at, height in digits]
-    return Image.fromarray(np.uint8(255 - 255 * np.max(ink, axis=0))).convert("RGB")
+    return pictures.eight_bits(255 - 255 * np.max(ink, axis=0)).convert("RGB")
 
 
 def test_what_the_network_sees_is_as_mnist_has_it():

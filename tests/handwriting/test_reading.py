@@ -13,6 +13,7 @@ import numpy as np
 import pictures
 import pytest
 import torch
+from pictures import eight_bits
 from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
@@ -33,29 +34,20 @@ def text(weights, image):
     return reading.as_text(reading.read(weights, page)).replace(" ", "")
 
 
-def mnist(count):
-    """The first MNIST test images and labels in MNIST_DIR."""
-    if "MNIST_DIR" not in os.environ:
-        pytest.skip("MNIST_DIR names no folder with MNIST")
-    test_set = MNIST(os.environ["MNIST_DIR"], train=False)
-    return test_set.data[:count].numpy(), test_set.targets[:count].numpy()
-
-
-def generated(count):
-    """Digits drawn in code, and their labels."""
-    images, labels = synthetic.draw(count, 5, unrest=0.5)
-    return np.asarray(images), np.asarray(labels)
-
-
-@pytest.mark.parametrize(("source", "count"), [(mnist, 100), (generated, 60)])
-def test_photographed_digits_are_read_as_well_as_plain_ones(source, count, weights):
-    images, labels = source(count)
+def test_photographed_digits_are_read_as_well_as_plain_ones(weights):
+    """MNIST's where MNIST_DIR is, drawn ones otherwise."""
+    if folder := os.environ.get("MNIST_DIR"):
+        test_set = MNIST(folder, train=False)
+        images, labels = test_set.data[:40], test_set.targets[:40]
+    else:
+        images, labels = synthetic.draw(40, 5, unrest=0.5)
     with torch.inference_mode():
-        plain = weights(normalize(torch.from_numpy(images))).argmax(1).numpy() != labels
-    pages = [pictures.photographed(x, np.random.default_rng([1, i])) for i, x in enumerate(images)]
-    read = [text(weights, page) for page in pages]
-    wrong = sum(a != str(b) for a, b in zip(read, labels, strict=True))
-    assert wrong <= plain.sum() + 3  # so few pictures: coarse
+        plain = weights(normalize(images)).argmax(1) != labels
+    wrong = 0
+    for number, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
+        page = pictures.photographed(image, np.random.default_rng([1, number]))
+        wrong += text(weights, page) != str(label)
+    assert wrong <= plain.sum() + 1  # so few pictures: coarse
 
 
 @pytest.mark.parametrize("name", pictures.SCENES)
@@ -80,16 +72,13 @@ def test_a_blank_picture_has_no_digit(name, weights):
 
 def page_of(lines, seed, tilt=0.0, gap=90, size=60):
     """Ink (H x W, 0 to 1) with digits of a pen in lines, and the middle of each."""
-    random = np.random.default_rng(seed)
+    random, ink, middles = np.random.default_rng(seed), [], []
     shape = 100 + gap * max(map(len, lines)), 60 + 110 * len(lines)
-    ink, middles = np.zeros(shape[::-1]), []
     for row, line in enumerate(lines):
         for column, digit in enumerate(line):
-            x, y = 80 + gap * column, 75 + 110 * row + tilt * gap * column
-            drawn = pictures.strokes(int(digit), shape, (x, y), size, 5, random)
-            ink = np.maximum(ink, drawn)
-            middles.append((x, y))
-    return ink, middles
+            middles.append((80 + gap * column, 75 + 110 * row + tilt * gap * column))
+            ink.append(pictures.strokes(int(digit), shape, middles[-1], size, 5, random))
+    return np.max(ink, axis=0), middles
 
 
 def on_paper(ink, seed, rules=False):
@@ -101,7 +90,7 @@ def on_paper(ink, seed, rules=False):
         paper[20::37] = 150
     paper *= np.linspace(0.75, 1, width)
     page = paper * (1 - 0.8 * ink) + random.normal(0, 3, ink.shape)
-    return Image.fromarray(np.uint8(page.clip(0, 255)))
+    return eight_bits(page)
 
 
 LINES = (["5328", "794", "616"], ["0123456789"], ["31", "46", "59"], ["7", "2", "9"])
@@ -111,10 +100,11 @@ LINES = (["5328", "794", "616"], ["0123456789"], ["31", "46", "59"], ["7", "2", 
 @pytest.mark.parametrize("lines", LINES, ids=" ".join)
 def test_every_digit_is_read_in_its_row_with_its_box(lines, rules, weights):
     ink, middles = page_of(lines, 1)
-    rows = reading.read(weights, picture.opaque(on_paper(ink, 2, rules)))
+    page = picture.opaque(on_paper(ink, 2, rules))
+    rows = reading.read(weights, page)
     assert reading.as_text(rows).replace(" ", "").split() == lines
     for digit, (x, y) in zip(sum(rows, []), middles, strict=True):
-        top, left, bottom, right = digit.box
+        top, left, bottom, right = digit.box * max(ink.shape) / max(page.size)
         assert abs((top + bottom) / 2 - y) < 12 and abs((left + right) / 2 - x) < 12
 
 
@@ -153,19 +143,19 @@ def test_gaps_are_spaces_and_marks_between_digits_are_no_digits(digits, text):
     assert reading.as_text(reading.in_rows(digits)) == text
 
 
-def test_rows_go_from_the_top_and_each_from_the_left():
-    page = [boxed(x, y) for y in (0, 14, 28) for x in (0, 20, 40)]
-    rows = reading.in_rows([page[n] for n in np.random.default_rng(0).permutation(9)])
-    places = [[tuple(digit.box[:2]) for digit in row] for row in rows]
-    assert places == [[(y, x) for x in (0, 20, 40)] for y in (0, 14, 28)]
-    assert reading.in_rows([]) == []
-
-
-def test_the_rows_of_a_tilted_page_are_told_apart():
-    upper = [boxed(20 * n, 3 * n) for n in range(10)]  # the last is 27 pixels below the first
-    lower = [boxed(20 * n, 3 * n + 15) for n in range(10)]
-    rows = reading.in_rows(lower + upper)
-    assert [list(map(id, row)) for row in rows] == [list(map(id, upper)), list(map(id, lower))]
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[boxed(x, y) for x in (0, 20, 40)] for y in (0, 14, 28)],
+        [[boxed(20 * n, 3 * n + y) for n in range(10)] for y in (0, 15)],  # of a tilted page
+        [],
+    ],
+)
+def test_rows_go_from_the_top_and_each_from_the_left(rows):
+    digits = sum(rows, [])
+    order = np.random.default_rng(0).permutation(len(digits))
+    read = reading.in_rows([digits[number] for number in order])
+    assert [list(map(id, row)) for row in read] == [list(map(id, row)) for row in rows]
 
 
 def test_mnist_image_passes_unchanged(weights):
@@ -192,10 +182,6 @@ class Counted(torch.nn.Module):
         return torch.eye(10)[torch.full((len(images),), 8)] * (20.0 if self.sure else 0.0)
 
 
-def grey(levels):
-    return Image.fromarray(np.uint8(np.clip(levels, 0, 255)))
-
-
 def print_of(random):
     page = Image.new("L", (800, 900), 255)
     for row in range(40):
@@ -206,19 +192,19 @@ def print_of(random):
 
 def foliage(random):
     leaves = [pictures.grain(random, (900, 700), spot, spot**0.5) for spot in (3, 9, 27, 81)]
-    return grey(128 + 20 * sum(leaves)[..., 0])
+    return eight_bits(128 + 20 * sum(leaves)[..., 0])
 
 
 PAGES = {
     "noise": lambda random: pictures.noise(random, 800, 800),
     "foliage": foliage,
-    "specks": lambda random: grey(
+    "specks": lambda random: eight_bits(
         255 * ndimage.minimum_filter(random.random((700, 900)) > 0.02, 3)
     ),
     "print": print_of,
-    "stripes": lambda random: grey(255 * (np.indices((600, 600)).sum(0) % 30 > 9)),
+    "stripes": lambda random: eight_bits(255 * (np.indices((600, 600)).sum(0) % 30 > 9)),
     "strip": lambda random: pictures.noise(random, 8, 960),
-    "rings": lambda random: grey(255 * (np.hypot(*(np.indices((700, 700)) - 350)) % 24 > 8)),
+    "rings": lambda random: eight_bits(255 * (np.hypot(*(np.indices((700, 700)) - 350)) % 24 > 8)),
 }
 
 
@@ -239,7 +225,7 @@ def test_a_judge_decides_what_is_a_digit_and_the_network_which(weights):
 
 def test_white_on_black_is_read_too(weights):
     ink, _ = page_of(["204", "68"], 7)
-    assert text(weights, Image.fromarray(np.uint8(255 * ink))) == "204\n68"
+    assert text(weights, eight_bits(255 * ink)) == "204\n68"
 
 
 def test_digits_that_touch_are_cut_or_refused_and_never_one_wrong_digit(weights):
@@ -253,9 +239,9 @@ def test_digits_that_touch_are_cut_or_refused_and_never_one_wrong_digit(weights)
 
 
 def test_letters_and_signs_that_were_never_learned_are_mostly_refused(weights):
-    images = nondigits.draw(100, 12, use="test")
+    images = nondigits.draw(50, 12, use="test")
     pages = [Image.fromarray(255 - image.numpy()).resize((140, 140)) for image in images]
-    assert sum(text(weights, page) == "" for page in pages) >= 75  # of 100
+    assert sum(text(weights, page) == "" for page in pages) >= 38  # of 50
 
 
 def test_a_page_of_letters_has_no_digits(weights):
