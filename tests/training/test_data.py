@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 from dataset import MNIST
 from files import ConfigError, DataError
@@ -21,33 +20,26 @@ def sets(tmp_path_factory):
     return MNIST(folder), MNIST(folder, train=False)
 
 
-@pytest.fixture
-def load(monkeypatch):
-    """Load splits of a folder as a run does, without looking for data elsewhere."""
-    monkeypatch.setattr(data.download, "ensure", lambda folder, kind, splits: Path(folder))
-    cpu = torch.device("cpu")
-    return lambda folder, *splits: data.load(
-        splits, argparse.Namespace(data_dir=folder, data="auto", device=cpu)
-    )
+def load(folder, *splits):
+    """Load splits of a folder as a run does."""
+    options = argparse.Namespace(data_dir=folder, data="auto", device=torch.device("cpu"))
+    return data.load(splits, options)
 
 
-def test_the_images_are_announced_and_what_is_odd_is_warned_of(load, sets, monkeypatch, capsys):
+def test_the_images_are_announced_and_what_is_odd_is_warned_of(sets, monkeypatch, capsys):
     paths = [dataset.path for dataset in sets]
     assert [len(dataset) for dataset in load(paths[0].parent, "train", "test")] == [120, 40]
-    assert capsys.readouterr() == (
-        f"{paths[0]}: 120 images, NOT the published MNIST\n"
-        f"{paths[1]}: 40 images, NOT the published MNIST\n",
-        "",
-    )
+    shown = "{}: 120 images, NOT the published MNIST\n{}: 40 images, NOT the published MNIST\n"
+    assert capsys.readouterr() == (shown.format(*paths), "")
     rare = sets[0].replace(targets=sets[0].targets % 8)
     monkeypatch.setattr(data, "MNIST", lambda root, train: rare)
-    load(".", "train", "test")
+    load(paths[0].parent, "train", "test")
     error = capsys.readouterr().err
     assert f"{paths[0]}: no image shows a 8 or a 9" in error
     assert "120 of the training images are also in it" in error
 
 
-def test_a_split_that_is_not_asked_for_is_not_read(load, sets, tmp_path):
+def test_a_split_that_is_not_asked_for_is_not_read(sets, tmp_path):
     (tmp_path / "train.tar").write_bytes(sets[0].path.read_bytes())
     (tmp_path / "test.tar").write_text("damaged")
     assert len(load(tmp_path, "train")) == 1
@@ -66,9 +58,8 @@ def test_validation_holds_out_the_last_images_and_leaves_the_test_set_alone(sets
     data.prepared(Config(val_size=24), sorted_set, None)
     error = capsys.readouterr().err
     assert error == "warning: --val-size holds out digits that no training image shows: 8, 9\n"
-    for val_size, words in ((120, "there are only 120 training images"), (0, "is needed")):
-        with pytest.raises(ConfigError, match=f"--val-size: {words}"):
-            data.prepared(Config(val_size=val_size), train_set, None)
+    with pytest.raises(ConfigError, match="--val-size: is needed"):
+        data.prepared(Config(), train_set, None)
 
 
 def test_a_configuration_names_the_data_that_it_is_used_with(sets):
@@ -96,10 +87,10 @@ NAMES = {
 
 
 @pytest.mark.parametrize("folder", NAMES)
-def test_data_that_are_not_mnist_are_called_as_their_folder(folder, tmp_path, monkeypatch):
+def test_data_that_are_not_mnist_are_called_as_their_folder(folder, sets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own = SimpleNamespace(path=Path(folder, "train.tar"), published=False)
-    published = SimpleNamespace(path=own.path, published=True)
+    own = sets[0].replace(path=Path(folder, "train.tar"))
+    published = own.replace(published=True)
     assert data.data_name([own]) == data.data_name([own, published]) == NAMES[folder]
     assert data.data_name([published, published]) == "mnist"
     if folder == "generated":

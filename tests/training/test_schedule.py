@@ -1,6 +1,10 @@
 """Seeds decide everything random; schedules rise and fall as they say; SGD is torch's own."""
 
-from training.schedule import SGD, derived_seed, learning_rate, shuffled
+import copy
+
+import main
+from training.config import Config
+from training.schedule import derived_seed, learning_rate, shuffled
 
 import pytest
 import torch
@@ -37,15 +41,15 @@ def test_schedules_rise_for_a_fifth_and_end_near_zero(schedule, halfway):
     assert 0 < learning_rate(schedule, 1)(0) <= 1
 
 
-def test_sgd_takes_the_steps_of_torchs():
-    weights = []
-    for kind in (SGD, torch.optim.SGD):
-        torch.manual_seed(0)
-        layer = torch.nn.Linear(5, 3)
-        optimizer = kind(layer.parameters(), 0.1, 0.9, nesterov=True, weight_decay=0.01)
-        for _ in range(5):
-            optimizer.zero_grad()
-            layer(torch.randn(8, 5)).square().mean().backward()
-            optimizer.step()
-        weights.append(layer.weight.detach())
-    assert torch.equal(*weights)
+def test_the_options_of_sgd_reach_the_steps_of_torchs():
+    options = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+    ours = torch.nn.Linear(5, 3)
+    theirs = copy.deepcopy(ours)
+    optimizer, _ = main.optimization(ours, Config(**options), 5)
+    expected = torch.optim.SGD(theirs.parameters(), **options, fused=True)
+    for images in torch.randn(5, 8, 5):
+        for layer, steps in ((ours, optimizer), (theirs, expected)):
+            steps.zero_grad()
+            layer(images).square().mean().backward()
+            steps.step()
+    assert torch.equal(ours.weight, theirs.weight)
