@@ -24,7 +24,7 @@ NOISY = "--data-dir data0 --model mlp --batch-size 60 --dropout 0.5 --augment el
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory):
-    """The folder of all runs, with data; the pictures of a run are a line."""
+    """Every run is in one folder, with data; its pictures are a line."""
     import torch._dynamo  # noqa: F401  once, and not in each process
 
     folder = tmp_path_factory.mktemp("runs")
@@ -34,14 +34,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(report, "draw", lambda runs: [Path(f"{len(run.logits)}") for run in runs])
-        yield folder
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for name in GROUP:
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch.setenv
+        yield
 
 
 def together(count, line, name, prepare=lambda rank: None):
@@ -85,9 +78,6 @@ def agree(name, other):
     assert (a["scheduler"], a["config"]) == (b["scheduler"], b["config"])
 
 
-# The same numbers
-
-
 @pytest.mark.parametrize(("count", "line", "images"), [(2, LENET, 101), (3, MLP, 2)])
 def test_processes_compute_what_one_does(count, line, images):
     """Also where one of three processes has no test image."""
@@ -124,15 +114,15 @@ def test_processes_resume_to_the_bit():
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_an_epoch_leaves_out_fewer_images_than_there_are_processes(world_size, environment):
+def test_an_epoch_leaves_out_fewer_images_than_there_are_processes(world_size, monkeypatch):
     """And with them a last batch of one image in each process: BatchNorm could not take it."""
-    environment("WORLD_SIZE", str(world_size))
+    monkeypatch.setenv("WORLD_SIZE", str(world_size))
     for count in range(world_size, 60):
         order = torch.randperm(count)
         for size in (1, 4, 7):
             shards = []
             for rank in range(world_size):
-                environment("RANK", str(rank))
+                monkeypatch.setenv("RANK", str(rank))
                 shards.append(distributed.equal_shard(order, size))
             taken = torch.stack(shards).T.flatten()
             lonely = size > 1 and count // world_size % size == 1 and count // world_size > 1
@@ -146,8 +136,6 @@ def test_without_torchrun_there_is_no_process_group(monkeypatch):
     monkeypatch.setattr(distributed, "dist", None)
     alone(f"{LENET} --epochs 1", "plain")
 
-
-# Errors
 
 LOST = "error: another process has ended or hangs; its own error, or torchrun's report, says why\n"
 ERRORS = [  # command line, exit status, what rank 0 says, what rank 1 says

@@ -178,7 +178,6 @@ program.end(main())
 """
 BODIES = [  # what the program does, its exit status and stderr where nobody reads its output
     ("for number in range(99999): print('epoch', number)", 1, ""),
-    ("print('epoch', 1, flush=True)", 1, ""),
     ("print('the answer')", 1, ""),
     ("program.Parser('A program').parse_args(['--help'])", 0, ""),
     ("print('a'); raise UserError('x.png: no digit')", 1, "error: x.png: no digit\n"),
