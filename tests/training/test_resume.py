@@ -14,7 +14,6 @@ from unittest.mock import Mock
 
 import files
 import main
-from dataset import MNIST
 from training import checkpoint, program, report
 from training import data as loading
 from training.config import Config
@@ -29,9 +28,7 @@ MLP = "--device cpu --model mlp --epochs 3 --batch-size 16"  # three steps in an
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = write_data(tmp_path_factory.mktemp("my dätä"), 48, 60)
-    MNIST(folder, train=True), MNIST(folder, train=False)  # leaves the caches
-    return folder
+    return write_data(tmp_path_factory.mktemp("my dätä"), 48, 60)
 
 
 @pytest.fixture
@@ -46,7 +43,7 @@ def command(data, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def straight(data):
-    """The last checkpoint of an uninterrupted run."""
+    """The last checkpoint of an uninterrupted run, which also leaves the data's caches."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(data)
         patch.setattr(report, "draw", lambda runs: [])
@@ -70,7 +67,7 @@ def agrees(name="a"):
     points = [",".join(map(str, point)) for row in saved["history"] for point in row["points"]]
     assert (folder / "metrics.csv").read_text().splitlines()[1:] == [f"{row},test" for row in rows]
     assert (folder / "steps.csv").read_text().splitlines()[1:] == points
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return config.items() >= saved["config"].to_dict().items()
 
 
@@ -260,7 +257,7 @@ def test_what_ends_a_run_is_one_line_and_leaves_its_finished_epochs(row, command
         return command("--quiet")
 
     assert ended(fork(work)) == status
-    text = Path("output.txt").read_text()
+    text = Path("output.txt").read_text(encoding="utf-8")
     assert text.startswith(words) and text.count("\n") == bool(words)
     assert epochs() == safe and Path("runs/a").exists() == (safe > 0)
     assert not list(Path().rglob("*.tmp"))
