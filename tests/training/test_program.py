@@ -77,20 +77,20 @@ def test_threads_spin_shortly_whichever_module_is_imported_first(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     paths = [path.relative_to(ROOT) for path in (*ROOT.glob("*.py"), *ROOT.glob("*/*.py"))]
     others = "tests", "benchmarks", "hubconf.py"  # torch.hub has imported torch
-    names = [path.with_suffix("").as_posix() for path in paths if path.parts[0] not in others]
-    own, spins = {"torch", *(name.split("/")[0] for name in names)}, {}
+    names = [".".join(path.with_suffix("").parts) for path in paths if path.parts[0] not in others]
+    own, spins = {"torch", *(name.split(".")[0] for name in names)}, {}
     for name in names:
         monkeypatch.setattr(os, "environ", {**ENVIRONMENT})
         with patch.dict(sys.modules):
             for module in [module for module in sys.modules if module.split(".")[0] in own]:
                 del sys.modules[module]
             try:
-                importlib.import_module(name.removesuffix("/__init__").replace("/", "."))
+                importlib.import_module(name)
                 spins[name] = "it does not import torch"
             except SystemExit as torch:
                 spins[name] = torch.code
     assert set(spins.values()) == {"it does not import torch", "1500"}, spins
-    assert {spins[name] for name in ("main", "model", "dataset", "training/tally")} == {"1500"}
+    assert {spins[name] for name in ("main", "model", "dataset", "training.tally")} == {"1500"}
 
 
 @pytest.mark.parametrize(
