@@ -68,8 +68,8 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
         except SystemExit as stopped:  # of the parser: help was shown, or the command line was bad
             return stopped.code if isinstance(stopped.code, int) else 0
         except KeyboardInterrupt as interrupt:
-            words = "interrupted; finished work is safe, and the same command continues"
-            tell(str(interrupt) or words)
+            words = "finished work is safe, and the same command continues (main.py: --resume)"
+            tell(str(interrupt) or f"interrupted; {words}")
             return 130
         except UserError as error:
             tell(f"error: {error}", every_rank=not isinstance(error, ConfigError))

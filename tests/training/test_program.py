@@ -127,7 +127,7 @@ def failing(error):
 
 FULL = errno.ENOSPC, "The disk is full"
 ADVICE = "The disk is full; free some space or make it writable, then try again\n"
-SAFE = "interrupted; finished work is safe, and the same command continues\n"
+SAFE = "interrupted; finished work is safe, and the same command continues (main.py: --resume)\n"
 ENDS = [  # error, exit status, stderr
     (UserError("x.png: no digit"), 1, "error: x.png: no digit\n"),
     (ConfigError("batch_size", "is odd"), 2, "error: argument --batch-size: is odd\n"),
