@@ -5,7 +5,6 @@ import re
 import shutil
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pictures
@@ -21,8 +20,8 @@ STATE = "import gc, signal, sys; print(signal.getsignal(2), gc.isenabled(), sys.
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
-    """A kernel in a copy of the project with small data, and a function that runs a cell."""
-    skip = shutil.ignore_patterns(".*", "tests", "runs", "plots", "data", "docs", "__pycache__")
+    """A kernel in a copy of the project with small data: folder, manager, and what runs a cell."""
+    skip = shutil.ignore_patterns(".*", "tests", "runs", "plots", "data", "docs")
     folder = shutil.copytree(ROOT, tmp_path_factory.mktemp("notebook") / "project", ignore=skip)
     write_data(folder / "data", 600, 100)
     pictures.pen_on_squared_paper(7, np.random.default_rng(0)).save(folder / "seven.png")
@@ -30,7 +29,7 @@ def notebook(tmp_path_factory):
     manager, client = start_new_kernel(cwd=str(folder), env=os.environ | private)
 
     def cell(code):
-        """Give a cell's stdout, stderr and result."""
+        """Run a cell; gives its stdout, stderr and result."""
         texts, results = {"stdout": "", "stderr": ""}, [None]
 
         def collect(message):
@@ -44,19 +43,13 @@ def notebook(tmp_path_factory):
         assert reply["status"] == "ok" and "Traceback" not in "".join(texts.values()), reply
         return texts["stdout"], texts["stderr"], results[-1]
 
-    yield SimpleNamespace(folder=folder, manager=manager, cell=cell)
+    yield folder, manager, cell
     client.stop_channels()
     manager.shutdown_kernel(now=True)
 
 
-@pytest.fixture(autouse=True)
-def same_state(notebook):
-    """Signal handlers, garbage collector and streams are the kernel's own after each test."""
-    before = notebook.cell(STATE)
-    yield
-    assert notebook.cell(STATE) == before
-
-
+LONG = "--model mlp --epochs 9999 --name long"  # is interrupted
+STOPPED = r"interrupted: epoch \d+ of 9999 is safe in .*; to continue: .* --resume"
 CELLS = [  # code, what its stdout holds, its stderr without bars and notes, its result
     ("%run main.py --model mlp --epochs 1", r"\nmlp_\w+: test accuracy", "", None),
     ("import main; main.main(['--model', 'mlp'])", r"\nmlp_\w+: test accuracy", "", "0"),
@@ -65,39 +58,38 @@ CELLS = [  # code, what its stdout holds, its stderr without bars and notes, its
     ("%run main.py --epochs z", "^$", "error: argument --epochs: .*; see --help", None),
     ("main(['--resume', '--name', 'a'])", "", "error: runs.a: no such run to resume; .*", "1"),
 ]
+if os.name == "posix":  # which interrupts a cell with a signal
+    CELLS.append((f"%run main.py {LONG}", "", STOPPED, None))
+    CELLS.append((f"main('{LONG}'.split())", "", STOPPED, "130"))
 
 
 def test_the_scripts_run_one_after_the_other_and_twice(notebook):
-    for code, words, line, value in CELLS + CELLS[:2]:
-        out, err, result = notebook.cell(code)
-        assert re.search(words, out), out
-        assert re.fullmatch(line, re.sub(".*\r|note: .*|\n", "", err)), err
-        assert result == (value and {"text/plain": value})
-
-
-@pytest.mark.skipif(os.name != "posix", reason="interrupts of a cell as POSIX has them")
-@pytest.mark.parametrize("start", ["%run main.py {}", "import main; main.main('{}'.split())"])
-def test_an_interrupt_of_the_cell_stops_the_run_in_order(notebook, start):
-    name = f"long{len(start)}"
-    metrics = notebook.folder / "runs" / name / "metrics.csv"
+    """Signal handlers, garbage collector and streams are the kernel's own after each of them."""
+    folder, manager, cell = notebook
+    metrics, state = folder / "runs" / "long" / "metrics.csv", cell(STATE)
 
     def interrupt():
         while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
             time.sleep(0.05)
-        notebook.manager.interrupt_kernel()
+        manager.interrupt_kernel()
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    _, err, result = notebook.cell(start.format(f"--model mlp --epochs 9999 --name {name}"))
-    assert re.search(r"interrupted: epoch \d+ of 9999 is safe in .*; to continue: .* --resume", err)
-    assert result in (None, {"text/plain": "130"})
+    for code, words, line, value in CELLS + CELLS[:2]:
+        if LONG in code:
+            shutil.rmtree(metrics.parent, ignore_errors=True)
+            threading.Thread(target=interrupt, daemon=True).start()
+        out, err, result = cell(code)
+        assert re.search(words, out), out
+        assert re.fullmatch(line, re.sub(".*\r|note: .*|\n", "", err)), err
+        assert result == (value and {"text/plain": value}) and cell(STATE) == state
 
 
 def test_the_lines_of_the_documents_show_a_picture_and_train_a_network_of_a_cell(notebook):
+    _, _, cell = notebook
     text = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
     section = text.split("## In a notebook")[1].split("\n## ")[0]
     code = re.findall("```python\n(.*?)```", section, re.DOTALL)[0]
-    _, err, result = notebook.cell(code)
+    _, err, result = cell(code)
     assert "image/png" in result and "error" not in err
-    notebook.cell("import model\nclass Typed(model.CustomMLP): pass\nmodel.MODELS['typed'] = Typed")
-    out, *_ = notebook.cell("fit(Config(model='typed', epochs=1), train_set, test_set)")
+    cell("import model\nclass Typed(model.CustomMLP): pass\nmodel.MODELS['typed'] = Typed")
+    out, *_ = cell("fit(Config(model='typed', epochs=1), train_set, test_set)")
     assert "typed_epochs1_data: Typed on data" in out

@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 
 import export
 import predict
@@ -14,7 +15,6 @@ from handwriting import picture, reading
 from model import build
 from training.checkpoint import load, network
 
-import browser
 import numpy as np
 import pictures
 import pytest
@@ -22,10 +22,7 @@ import torch
 from helpers import ROOT
 from PIL import Image
 
-pytestmark = pytest.mark.skipif(
-    not predict.SHIPPED.exists(), reason="pretrained/handwriting.pt is not there"
-)
-SIZES = (0.25, 0.5, 0.8)  # of a drawing, in sides of the paper
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # Pointer events that the script of the page cannot tell from those of a mouse; they are
 # dispatched in the page itself, because a thousand strokes would take minutes otherwise.
 REPLAY = """drawings => drawings.map(strokes => {
@@ -49,9 +46,15 @@ REPLAY = """drawings => drawings.map(strokes => {
 
 @pytest.fixture(scope="module")
 def chromium():
-    """One browser for all tests."""
-    with browser.chromium() as started:
-        yield started
+    """One headless browser for all tests; skips them where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no Chromium on this system")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,10 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def opened(chromium, files):
-    """A function that opens a network's page, as a file and without a connection."""
+    """A function that opens a network's page, as a file and without a connection.
+
+    Whatever is done with a page, its script finds no error and sends no request.
+    """
     contexts = []
 
     def open_page(name="lenet5", **options):
@@ -85,15 +91,45 @@ def opened(chromium, files):
 
     yield open_page
     for context in contexts:
-        assert all(page.errors == [] for page in context.pages)
+        (page,) = context.pages
+        assert page.errors == [] and page.requests == [page.url]
         context.close()
 
 
-def some_images(count):
-    """Images (uint8) of MNIST's test set where MNIST_DIR is, generated otherwise."""
-    if folder := os.environ.get("MNIST_DIR"):
-        return MNIST(folder, train=False).data[:count]
-    return synthetic.draw(count, seed=7)[0]
+def placed(digit, size=0.6, left=0.3, top=0.2):
+    """A digit of tests/pictures.py as strokes: `size` high, its corner at left, top."""
+    corner = np.array([left, top])
+    return [(np.array(curve) * size / 1.5 + corner).tolist() for curve in pictures.CURVES[digit]]
+
+
+def draw(page, strokes):
+    """Draw strokes (points from 0 to 1, in sides of the paper) with the mouse; gives the answer."""
+    box = page.locator("#pad").bounding_box()
+    for stroke in strokes:
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(*points[0])
+        page.mouse.down()
+        for point in points[1:]:
+            page.mouse.move(*point)
+        page.mouse.up()
+    return answer(page)
+
+
+def answer(page):
+    """What the page says: the answer, and how sure it is."""
+    page.evaluate("page.update()")
+    return page.locator("#answer strong").inner_text(), page.locator("#answer span").inner_text()
+
+
+def drawn(url):
+    """The picture on the paper."""
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+
+
+def ink(page, *points):
+    """Whether there is ink at points of the paper."""
+    image = drawn(page.evaluate("document.getElementById('pad').toDataURL()"))
+    return [image.getpixel((int(x * image.width), int(y * image.height)))[3] > 0 for x, y in points]
 
 
 LAYERS = """encoded => {
@@ -109,35 +145,21 @@ LAYERS = """encoded => {
 
 @pytest.mark.parametrize("name", ["lenet5", "mlp"])
 def test_every_layer_gives_what_pytorch_gives(opened, files, name):
-    images = some_images(200)
+    """For images of MNIST's test set where MNIST_DIR is, generated ones otherwise."""
+    images = synthetic.draw(200, seed=7)[0]
+    if folder := os.environ.get("MNIST_DIR"):
+        images = MNIST(folder, train=False).data[:200]
     layers = export.layers_of(network(load(files[name][0])))
     encoded = base64.b64encode(images.numpy().tobytes()).decode()
-    outputs = [
-        np.frombuffer(base64.b64decode(text), "<f4")
-        for text in opened(name).evaluate(LAYERS, encoded)
-    ]
+    texts = opened(name).evaluate(LAYERS, encoded)
+    assert len(texts) == 200 * len(layers)
+    outputs = [np.frombuffer(base64.b64decode(text), "<f4") for text in texts]
     values = normalize(images)
-    assert len(outputs) == 200 * len(layers)
     for number, layer in enumerate(layers):
         with torch.inference_mode():
             values = layer(values)
         pages = np.stack(outputs[number :: len(layers)])
         assert np.abs(pages - values.flatten(1).numpy()).max() <= 1e-4, layer
-
-
-def placed(digit, size, left, top):
-    """A digit of tests/pictures.py as strokes: `size` high, its corner at left, top."""
-    box = np.array([left, top])
-    return [(np.array(curve) * size / 1.5 + box).tolist() for curve in pictures.CURVES[digit]]
-
-
-def test_digits_drawn_small_large_and_in_corners_are_read(opened):
-    places = [(0.2, 0.05, 0.05), (0.25, 0.8, 0.7), (0.5, 0.3, 0.2), (0.9, 0.15, 0.05)]
-    cases = list(itertools.product(range(10), places))
-    answers = opened().evaluate(REPLAY, [placed(digit, *place) for digit, place in cases])
-    read = [answer["text"].split()[0] for answer in answers]
-    wrong = [(case, text) for case, text in zip(cases, read, strict=True) if text != str(case[0])]
-    assert len(wrong) <= 1, wrong
 
 
 def skeletons(count):
@@ -155,143 +177,92 @@ def skeletons(count):
         yield [(np.vstack([start, end[-1:]]) - low) * scale for start, end in pieces]
 
 
-def read_by_photo(weights, image):
-    """The digits that are read of a picture, and the text."""
-    rows = reading.read(weights, picture.opaque(image))
-    return sum(rows, []), reading.as_text(rows)
-
-
 def test_the_page_and_photo_see_the_same_drawing(opened, files):
     weights, random = network(load(files["lenet5"][0])), np.random.default_rng(0)
     drawings = []
-    for strokes, size in zip(skeletons(100), itertools.cycle(SIZES), strict=False):
+    for strokes, size in zip(skeletons(100), itertools.cycle((0.25, 0.5, 0.8)), strict=False):
         corner = random.uniform(0.05, 0.95 - size, 2)
         drawings.append([(stroke * size + corner).tolist() for stroke in strokes])
     differences, same = [], []
-    for answer in opened().evaluate(REPLAY, drawings):
-        image = Image.open(io.BytesIO(base64.b64decode(answer["picture"].partition(",")[2])))
-        digits, text = read_by_photo(weights, image)
-        same.append(text == ("" if answer["text"] == "no digit" else answer["text"].split()[0]))
+    for answered in opened().evaluate(REPLAY, drawings):
+        rows = reading.read(weights, picture.opaque(drawn(answered["picture"])))
+        text = answered["text"]
+        same.append(reading.as_text(rows) == ("" if text == "no digit" else text.split()[0]))
+        digits = sum(rows, [])
         if len(digits) == 1:
-            differences.append(np.abs(digits[0].seen.flatten() / 255 - answer["image"]).mean())
+            differences.append(np.abs(digits[0].seen.flatten() / 255 - answered["image"]).mean())
     assert len(differences) >= 0.97 * len(drawings)
     assert np.mean(differences) <= 0.04
     assert np.mean(same) >= 0.97
 
 
-def test_nothing_drawn_is_no_answer(opened):
+def test_digits_drawn_small_large_and_in_corners_are_read(opened):
+    places = [(0.2, 0.05, 0.05), (0.25, 0.8, 0.7), (0.5, 0.3, 0.2), (0.9, 0.15, 0.05)]
+    cases = list(itertools.product(range(10), places))
+    answers = opened().evaluate(REPLAY, [placed(digit, *place) for digit, place in cases])
+    read = [answer["text"].split()[0] for answer in answers]
+    wrong = [(case, text) for case, text in zip(cases, read, strict=True) if text != str(case[0])]
+    assert len(wrong) <= 1, wrong
+
+
+def test_a_digit_is_answered_and_spoken_then_undone_and_cleared(opened):
+    """By buttons and by keys; clearing can be undone, too."""
     page = opened()
-    assert browser.answer(page) == ("", "")
-    browser.draw(page, placed(7, 0.6, 0.3, 0.2))
-    assert browser.answer(page)[0] == "7"
-    assert re.fullmatch(r"7 \d+\.\d %", page.locator("[aria-live]").inner_text())
+    spoken = page.locator("[aria-live]")
+    assert answer(page) == ("", "")
+    before = draw(page, placed(4))
+    assert before[0] == "4" and re.fullmatch(r"4 \d+\.\d %", spoken.inner_text())
     page.get_by_role("button", name="Clear").click()
-    assert browser.answer(page) == ("", "") and page.locator("[aria-live]").inner_text() == ""
+    assert answer(page) == ("", "") and spoken.inner_text() == ""
     assert page.evaluate("page.update().probabilities") == [0] * 10
-
-
-SCRIBBLE = [np.random.default_rng(1).uniform(0.1, 0.9, (25, 2)).tolist()]
-NO_DIGITS = [  # what is drawn, and what the answer says before it says that one digit is read
-    (SCRIBBLE, r"\d+\.\d % sure, and an answer needs 60\.0 %\."),
-    (placed(1, 0.6, 0.05, 0.2) + placed(7, 0.6, 0.5, 0.2), r"\d+\.\d % sure, and .*\."),
-    ([[(0.3, 0.6)]], r"A dot is too small to read\."),
-]
-
-
-@pytest.mark.parametrize("strokes, words", NO_DIGITS, ids=["scribble", "two digits", "tap"])
-def test_no_digit_says_what_was_missing_and_moves_nothing(opened, strokes, words):
-    page = opened()
-    before = page.locator("#legend").bounding_box()
-    browser.draw(page, strokes)
-    text, score = browser.answer(page)
-    assert text == "no digit"
-    assert re.fullmatch(rf"{words} This page reads one digit at a time\.", score)
-    assert page.locator("#legend").bounding_box() == before
-    assert ink(page, strokes[0][0]) == [True]
-
-
-def ink(page, *points):
-    """Whether there is ink at points of the paper, after everything is drawn."""
-    browser.answer(page)
-    url = page.evaluate("document.getElementById('pad').toDataURL()")
-    image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
-    return [image.getpixel((int(x * image.width), int(y * image.height)))[3] > 0 for x, y in points]
-
-
-def test_a_stroke_ends_where_the_pen_leaves_and_begins_where_it_returns(opened):
-    page = opened()
-    browser.draw(page, [[(0.7, 0.2), (0.98, 0.2), (1.2, 0.2), (1.2, 0.8), (0.98, 0.8), (0.7, 0.8)]])
-    assert ink(page, (0.97, 0.2), (0.97, 0.8)) == [True, True]
-    assert ink(page, (0.7, 0.5), (0.97, 0.5), (0.99, 0.5)) == [False] * 3
-
-
-@pytest.mark.parametrize("style", ["zoom: 0.6", "transform: scale(0.7)", "zoom: 1.5"])
-def test_ink_is_under_the_pointer_in_a_page_that_is_scaled(opened, style):
-    page = opened()
-    page.evaluate("style => { document.body.style.cssText = style }", style)
-    browser.draw(page, [[(0.2, 0.2), (0.8, 0.9)]])
-    assert ink(page, (0.21, 0.21), (0.5, 0.55), (0.79, 0.89)) == [True] * 3
-    assert ink(page, (0.15, 0.15), (0.85, 0.95)) == [False] * 2
-
-
-@pytest.mark.parametrize("width, height", [(853, 480), (853, 400), (1280, 600), (640, 360)])
-def test_the_answer_is_above_the_fold(opened, width, height):
-    page = opened(viewport={"width": width, "height": height})
-    browser.draw(page, SCRIBBLE)
-    browser.answer(page)
-    box = page.locator("#answer span").bounding_box()
-    assert box["y"] + box["height"] <= height
-
-
-@pytest.mark.parametrize("name, words", [("lenet5", "Point at a map"), ("mlp", "Coloured")])
-def test_the_page_says_what_the_coloured_squares_are(opened, name, words):
-    legend = opened(name).locator("#legend").inner_text()
-    assert legend.startswith(words) and "oloured squares are weights" in legend
-
-
-def test_undo_and_clear_have_keys_and_clearing_can_be_undone(opened):
-    page = opened()
-    browser.draw(page, placed(4, 0.6, 0.3, 0.2))
-    assert browser.answer(page)[0] == "4"
+    page.get_by_role("button", name="Undo").click()
+    for key in ("c", "Escape"):
+        assert answer(page) == before
+        page.keyboard.press(key)
+        assert answer(page) == ("", "")
+        page.keyboard.press("z")
     images = [page.evaluate("[...page.update().image]")]
     for key in ("z", "Control+z"):
         page.keyboard.press(key)
         images.append(page.evaluate("[...page.update().image]"))
     assert images[0] != images[1] != images[2]
-    browser.draw(page, placed(7, 0.6, 0.3, 0.2))
-    for key in ("c", "Escape"):
-        before = browser.answer(page)
-        page.keyboard.press(key)
-        assert browser.answer(page) == ("", "")
-        page.keyboard.press("z")
-        assert browser.answer(page) == before
 
 
-def test_a_map_shows_its_kernels_to_the_pointer_and_to_the_keyboard(opened):
+SCRIBBLE = [np.random.default_rng(1).uniform(0.1, 0.9, (25, 2)).tolist()]
+NO_DIGITS = [  # what is drawn, and what the answer says before it says that one digit is read
+    (SCRIBBLE, r"\d+\.\d % sure, and an answer needs 60\.0 %\."),
+    (placed(1, left=0.05) + placed(7, left=0.5), r"\d+\.\d % sure, and .*\."),
+    ([[(0.3, 0.6)]], r"A dot is too small to read\."),
+]
+
+
+def test_no_digit_says_what_was_missing_and_moves_nothing(opened):
     page = opened()
-    kernel = "document.querySelector('.kernel').toDataURL()"
-    kernels = [page.evaluate(kernel)]
-    page.get_by_label("Kernels of map 4").first.locator("..").hover()
-    page.wait_for_function(f"{kernel} !== {kernels[0]!r}")
-    page.get_by_label("Kernels of map 4").first.press("ArrowRight")
-    assert page.get_by_label("Kernels of map 5").first.is_checked()
+    before = page.locator("#legend").bounding_box()
+    for strokes, words in NO_DIGITS:
+        text, score = draw(page, strokes)
+        assert text == "no digit"
+        assert re.fullmatch(rf"{words} This page reads one digit at a time\.", score)
+        assert page.locator("#legend").bounding_box() == before
+        assert ink(page, strokes[0][0]) == [True]
+        page.keyboard.press("c")
 
 
-def test_no_request_leaves_the_page(opened, files):
-    for name in files:
-        page = opened(name)
-        browser.draw(page, placed(3, 0.6, 0.3, 0.2))
-        browser.answer(page)
-        assert page.requests == [files[name][1].as_uri()]
+def test_a_stroke_ends_where_the_pen_leaves_and_begins_where_it_returns(opened):
+    page = opened()
+    draw(page, [[(0.7, 0.2), (0.98, 0.2), (1.2, 0.2), (1.2, 0.8), (0.98, 0.8), (0.7, 0.8)]])
+    assert ink(page, (0.97, 0.2), (0.97, 0.8)) == [True, True]
+    assert ink(page, (0.7, 0.5), (0.97, 0.5), (0.99, 0.5)) == [False] * 3
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["lenet5", "mlp"])
-def test_nothing_sticks_out_of_a_narrow_screen(opened, name, scheme):
-    page = opened(name, viewport={"width": 360, "height": 640}, color_scheme=scheme)
-    browser.draw(page, SCRIBBLE)
-    browser.answer(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
+def test_ink_is_under_the_pointer_in_a_page_that_is_scaled(opened):
+    page = opened()
+    for style in ("zoom: 0.6", "transform: scale(0.7)", "zoom: 1.5"):
+        page.evaluate("style => { document.body.style.cssText = style }", style)
+        draw(page, [[(0.2, 0.2), (0.8, 0.9)]])
+        assert ink(page, (0.21, 0.21), (0.5, 0.55), (0.79, 0.89)) == [True] * 3, style
+        assert ink(page, (0.15, 0.15), (0.85, 0.95)) == [False] * 2, style
+        page.keyboard.press("c")
 
 
 def test_a_finger_draws_and_does_not_scroll(opened):
@@ -308,13 +279,50 @@ def test_a_finger_draws_and_does_not_scroll(opened):
 
     box = page.locator("#pad").bounding_box()
     swipe(180, box["y"] + 280, box["y"] + 40)
-    assert page.evaluate("scrollY") == 0 and browser.answer(page)[0] == "1"
+    assert page.evaluate("scrollY") == 0 and answer(page)[0] == "1"
     swipe(180, 620, 420)  # below the paper, a finger scrolls as anywhere
     assert page.evaluate("scrollY") > 0
 
 
-def test_the_page_in_docs_is_made_of_the_template_and_the_shipped_weights(files):
+def test_the_answer_is_above_the_fold(opened):
+    page = opened()
+    draw(page, SCRIBBLE)
+    for width, height in ((853, 480), (853, 400), (1280, 600), (640, 360)):
+        page.set_viewport_size({"width": width, "height": height})
+        answer(page)
+        box = page.locator("#answer span").bounding_box()
+        assert box["y"] + box["height"] <= height
+
+
+@pytest.mark.parametrize(("name", "words"), [("lenet5", "Point at a map"), ("mlp", "Coloured")])
+def test_a_narrow_screen_has_all_and_the_legend_says_what_the_squares_are(opened, name, words):
+    page = opened(name, viewport={"width": 360, "height": 640})
+    draw(page, SCRIBBLE)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+    legend = page.locator("#legend").inner_text()
+    assert legend.startswith(words) and "oloured squares are weights" in legend
+
+
+def test_a_map_shows_its_kernels_to_the_pointer_and_to_the_keyboard(opened):
+    page = opened()
+    kernel = "document.querySelector('.kernel').toDataURL()"
+    first = page.evaluate(kernel)
+    page.get_by_label("Kernels of map 4").first.locator("..").hover()
+    page.wait_for_function(f"{kernel} !== {first!r}")
+    page.get_by_label("Kernels of map 4").first.press("ArrowRight")
+    assert page.get_by_label("Kernels of map 5").first.is_checked()
+
+
+def test_the_page_in_docs_is_what_the_program_writes_and_needs_no_other_file(files, capsys):
+    _, path = files["lenet5"]
     written = (ROOT / "docs" / "index.html").read_bytes()
-    assert written == files["lenet5"][1].read_bytes(), "run python export.py docs/index.html"
+    assert written == path.read_bytes(), "run python export.py docs/index.html"
+    assert export.main([str(path)]) == 0 and path.read_bytes() == written  # it replaces its own
+    assert "handwriting.pt" in capsys.readouterr().out
+    text = written.decode()
+    assert "LeNet-5, 44,426 parameters, test accuracy 99." in text and "{{" not in text
+    assert "http:" not in text and "https:" not in text and "url(" not in text
     assert len(written) <= 450_000
     assert len(export.TEMPLATE.read_text(encoding="utf-8").splitlines()) <= 475

@@ -1,6 +1,7 @@
 """reproduce.py runs every experiment once, counts honestly and continues where it was stopped."""
 
 import dataclasses
+import multiprocessing
 import os
 import shlex
 import signal
@@ -18,36 +19,35 @@ import torch
 from helpers import ended, fork, write_data
 
 OPTIONS = "--only", "mlp", "--device", "cpu", "--data-dir", "d"
+FIRST, SECOND = "mlp_epochs2_d", "mlp_epochs2_seed1_d"
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder with small data, and an experiment of two seeds of two epochs."""
+@pytest.fixture(autouse=True)
+def in_a_folder_with_small_data(tmp_path, monkeypatch):
+    """Where the experiment mlp has two seeds of two epochs."""
     monkeypatch.chdir(tmp_path)
     reproduce.load.cache_clear()
     (tmp_path / "d").mkdir()
     write_data(tmp_path / "d", 80, 30)
-    for name in ("mlp", "best"):
-        monkeypatch.setitem(experiments.ALL, name, Experiment("--model mlp --epochs 2", 2))
-    return tmp_path
+    monkeypatch.setitem(experiments.ALL, "mlp", Experiment("--model mlp --epochs 2", 2))
 
 
-def plan(*arguments):
-    options = reproduce.parse_options(arguments or OPTIONS)
-    return reproduce.make_plan(options.only, options), options
+def survey():
+    """The seeds of mlp that are finished, and the runs that are not."""
+    options = reproduce.parse_options(OPTIONS)
+    results, others = reproduce.survey(reproduce.make_plan(["mlp"], options), options.device)
+    return list(results.get("mlp", {})), others
 
 
 def run_all():
     """Run in this process what is not finished; gives what is said of each run."""
-    runs, options = plan()
-    _, todo = reproduce.survey(runs, options.device)
-    return [reproduce.run_one(*run, options.device, options.data_dir) for run in todo]
+    return [reproduce.run_one(*run, torch.device("cpu"), "d") for run in survey()[1]]
 
 
-def commands(capsys, *arguments):
+def commands(capsys, options=OPTIONS):
     """The options of the commands of main.py that are printed."""
     capsys.readouterr()
-    assert reproduce.main([*(arguments or OPTIONS), "--commands"]) == 0
+    assert reproduce.main([*options, "--commands"]) == 0
     lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
     assert all(line[:2] == ["python", "main.py"] for line in lines)
     return [line[2:] for line in lines]
@@ -59,58 +59,44 @@ def edit(name, **parts):
     checkpoint.write_state(path, checkpoint.load(path) | parts)
 
 
-def test_the_commands_make_the_runs_and_continue_what_was_begun(folder, capsys):
+def test_the_commands_make_the_runs_and_continue_what_was_begun(capsys):
     first, second = commands(capsys)
     assert main.main([*first, "--quiet"]) == 0
     assert commands(capsys) == [second]
-    assert main.main([*second, "--quiet"]) == 0
-    history = checkpoint.load("runs/mlp_epochs2_seed1_d")["history"]
-    edit("mlp_epochs2_seed1_d", epoch=1, history=history[:1])
+    ((success, line),) = run_all()
+    assert success and line.startswith(f"{SECOND}: test accuracy ") and commands(capsys) == []
+    assert main.main([*second, "--name", "mine", "--quiet"]) == 0
+    history, mine = (checkpoint.load(name)["history"] for name in (SECOND, "mine"))
+    assert [row | {"seconds": 0} for row in history] == [row | {"seconds": 0} for row in mine]
+    edit(SECOND, epoch=1, history=history[:1])
     assert commands(capsys) == [[*second, "--resume"]]
-    edit("mlp_epochs2_seed1_d", epoch=2, history=history)
-    assert commands(capsys) == []
 
 
-def test_a_run_has_the_numbers_of_its_command(folder, capsys):
-    (first, _), said = commands(capsys), run_all()
-    assert said[0] == (True, said[0][1]) and "mlp_epochs2_d: test accuracy" in said[0][1]
-    assert main.main([*first, "--name", "mine", "--quiet"]) == 0
-    ours, theirs = (
-        [row | {"seconds": 0} for row in checkpoint.load(f"runs/{name}")["history"]]
-        for name in ("mlp_epochs2_d", "mine")
-    )
-    assert ours == theirs
+CHANGES = [  # of a checkpoint, and what a line says of it
+    (lambda saved: {"config": dataclasses.replace(saved["config"], lr=0.02)}, "lr was 0.02"),
+    (lambda saved: {"versions": saved["versions"] | {"threads": 2}}, "threads was 2"),
+    (lambda saved: {"versions": saved["versions"] | {"source": "new"}}, "source was new"),
+    (lambda saved: {"versions": saved["versions"] | {"torch": "1.0"}}, "torch was 1.0"),
+    (lambda saved: {"epoch": 1, "history": saved["history"][:1]}, ""),
+]
 
 
-@pytest.mark.parametrize(
-    ("what", "change"),
-    [
-        ("lr was 0.02", lambda saved: {"config": dataclasses.replace(saved["config"], lr=0.02)}),
-        ("threads was 2", lambda saved: {"versions": saved["versions"] | {"threads": 2}}),
-        (
-            "source was another",
-            lambda saved: {"versions": saved["versions"] | {"source": "another"}},
-        ),
-        ("torch was 1.0", lambda saved: {"versions": saved["versions"] | {"torch": "1.0"}}),
-        ("", lambda saved: {"epoch": 1, "history": saved["history"][:1]}),
-    ],
-)
-def test_only_finished_runs_of_this_experiment_count(what, change, folder, capsys):
+@pytest.mark.parametrize(("change", "words"), CHANGES)
+def test_only_finished_runs_of_this_experiment_count(change, words, capsys):
     run_all()
-    runs, options = plan()
-    assert list(reproduce.survey(runs, options.device)[0]["mlp"]) == [0, 1]
-    edit("mlp_epochs2_seed1_d", **change(checkpoint.load("runs/mlp_epochs2_seed1_d")))
+    assert survey() == ([0, 1], [])
+    edit(SECOND, **change(checkpoint.load(SECOND)))
     capsys.readouterr()
-    results, ((_, _, resume),) = reproduce.survey(runs, options.device)
-    assert list(results["mlp"]) == [0] and resume == (not what)
+    finished, ((_, _, resume),) = survey()
+    assert finished == [0] and resume == (not words)
     told = capsys.readouterr().err
-    assert told.count("\n") == bool(what) and what in told
+    assert told.count("\n") == bool(words) and words in told
     run_all()
-    assert Path("runs/mlp_epochs2_seed1_d.1").exists() == bool(what)  # nothing is lost
-    assert list(reproduce.survey(runs, options.device)[0]["mlp"]) == [0, 1]
+    assert Path("runs", f"{SECOND}.1").exists() == bool(words)  # nothing is lost
+    assert survey() == ([0, 1], [])
 
 
-def test_only_complete_experiments_on_mnist_reach_the_results(folder, monkeypatch, capsys):
+def test_only_complete_experiments_on_mnist_reach_the_results(monkeypatch, capsys):
     """Not other data, not fewer seeds; and one experiment leaves the rows of the others."""
     written = []
     monkeypatch.setattr(tables, "write", lambda results, _: written.append(list(results)))
@@ -126,76 +112,77 @@ def test_only_complete_experiments_on_mnist_reach_the_results(folder, monkeypatc
     assert reproduce.main([*OPTIONS, "--write"]) == 0 and written == [["mlp"]]
 
 
-def test_the_study_tests_the_best_settings_once_all_are_judged(folder, monkeypatch, capsys):
+def test_the_study_tests_the_best_settings_once_all_are_judged(monkeypatch, capsys):
     settings = [Setting(1, 0, 0), Setting(1, 0.5, 0)]
-    short = {s.judged: Experiment(f"{s.command} --val-size 20", 1) for s in settings}
-    short |= {s.tested: Experiment(s.command, 1) for s in settings}
-    for name, experiment in short.items():
-        monkeypatch.setitem(experiments.ALL, name, experiment)
-    monkeypatch.setattr(reproduce, "JUDGED", [s.judged for s in settings])
+    for setting in settings:
+        judged = Experiment(f"{setting.command} --val-size 20", 1)
+        monkeypatch.setitem(experiments.ALL, setting.judged, judged)
+        monkeypatch.setitem(experiments.ALL, setting.tested, Experiment(setting.command, 1))
+    monkeypatch.setattr(reproduce, "JUDGED", [setting.judged for setting in settings])
     monkeypatch.setattr(tables, "SETTINGS", settings)
     monkeypatch.setattr(tables, "LENGTHS", (1,))
-    arguments = "--study", "regularization", "--device", "cpu", "--data-dir", "d"
-    judging = commands(capsys, *arguments)
+    options = "--study", "regularization", *OPTIONS[2:]
+    judging = commands(capsys, options)
     assert len(judging) == 2 and all("--val-size" in command for command in judging)
     for command in judging:
         assert main.main([*command, "--quiet"]) == 0
-    testing = commands(capsys, *arguments)
+    testing = commands(capsys, options)
     assert not any("--val-size" in command for command in testing)
     assert "0" in testing[0] and len(testing) <= 2  # the baseline is always tested
 
 
-def test_weights_of_an_unfinished_or_other_run_are_not_exported(folder, monkeypatch, capsys):
-    options = ["--only", "best", *OPTIONS[2:], "--write", "--export", "w.pt"]
+def test_weights_of_an_unfinished_run_are_not_exported(monkeypatch, capsys):
     monkeypatch.setattr(tables, "write_documents", lambda: None)
-    assert reproduce.main(options) == 1
-    assert "mlp_epochs2_d is not finished" in capsys.readouterr().err
+    command = [*OPTIONS, "--write", "--export", "w.pt"]
+    assert reproduce.main(command) == 1
     run_all()
-    saved = checkpoint.load("runs/mlp_epochs2_d")
-    edit("mlp_epochs2_d", epoch=1, history=saved["history"][:1])
-    assert reproduce.main(options) == 1
-    assert "mlp_epochs2_d is not finished" in capsys.readouterr().err
+    saved = checkpoint.load(FIRST)
+    edit(FIRST, epoch=1, history=saved["history"][:1])
+    assert reproduce.main(command) == 1
+    assert capsys.readouterr().err.count(f"{FIRST} is not finished") == 2
     assert not Path("w.pt").exists()
-    edit("mlp_epochs2_d", epoch=2, history=saved["history"])
-    assert reproduce.main(options) == 0
+    edit(FIRST, epoch=2, history=saved["history"])
+    assert reproduce.main(command) == 0
     exported = checkpoint.load("w.pt")
     assert exported["epoch"] == 2 and "points" not in exported["history"][0]
     assert all(torch.equal(exported["model"][key], saved["model"][key]) for key in saved["model"])
-    assert reproduce.main(["--only", "mlp,lenet5", "--export", "w.pt"]) == 2
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(folder, capfd):
-    runs, _ = plan()
-    with checkpoint.locked(runs["mlp"][0]):
+# ---- processes side by side
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """The pool's processes are forks, each of which leaves its number: they import nothing."""
+    context, begin = multiprocessing.get_context("fork"), reproduce.begin_process
+
+    def noted():
+        Path(f"{os.getpid()}.process").touch()
+        begin()
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: {"spawn": context}[method])
+    monkeypatch.setattr(reproduce, "begin_process", noted)
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(capfd):
+    (_, config, _), _ = survey()[1]
+    with checkpoint.locked(config):
         assert reproduce.main([*OPTIONS, "--jobs", "1"]) == 1
     out, err = capfd.readouterr()
-    assert "mlp_epochs2_d: failed: runs/mlp_epochs2_d: another process is using it" in out
-    assert "mlp_epochs2_seed1_d: test accuracy" in out and "Traceback" not in err
-
-
-def workers(pid):
-    """The processes of the pool of a process."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == pid and b"spawn_main" in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
-        except OSError:  # it has ended
-            continue
-    return found
+    assert f"{FIRST}: failed: runs/{FIRST}: another process is using it" in out
+    assert f"{SECOND}: test accuracy" in out and "Traceback" not in err
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("struck", ["ctrl-c", "parent", "worker"])
-def test_all_end_together_and_the_same_command_continues(struck, folder, monkeypatch):
+def test_all_end_together_and_the_same_command_continues(struck, forked, monkeypatch):
     monkeypatch.setitem(experiments.ALL, "mlp", Experiment("--model mlp --epochs 5000", 2))
+    names = ["mlp_epochs5000_d", "mlp_epochs5000_seed1_d"]
     pid = fork(lambda: reproduce.main([*OPTIONS, "--jobs", "2"]))
-    checkpoints = [folder / "runs" / name / "checkpoint.pt" for name in NAMES]
-    while not all(path.exists() for path in checkpoints):
+    while not all(Path("runs", name, "checkpoint.pt").exists() for name in names):
         assert Path(f"/proc/{pid}").exists()
         time.sleep(0.01)
-    pool = workers(pid)
+    pool = [int(path.stem) for path in Path().glob("*.process")]
     assert len(pool) == 2
     signum = signal.SIGINT if struck == "ctrl-c" else signal.SIGKILL
     os.kill(pool[0] if struck == "worker" else pid, signum)
@@ -204,9 +191,5 @@ def test_all_end_together_and_the_same_command_continues(struck, folder, monkeyp
         time.sleep(0.01)
     if struck != "parent":  # whose processes may have said something
         assert len(Path("output.txt").read_text().splitlines()) == 1
-    runs, options = plan()
-    _, todo = reproduce.survey(runs, options.device)
-    assert [(config.name, resume) for _, config, resume in todo] == [(name, True) for name in NAMES]
-
-
-NAMES = "mlp_epochs5000_d", "mlp_epochs5000_seed1_d"
+    left = {config.name: resume for _, config, resume in survey()[1]}
+    assert left == dict.fromkeys(names, True)

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import re
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import main
@@ -17,8 +19,8 @@ import numpy as np
 import pictures
 import pytest
 import torch
-import warm
-from helpers import ROOT, same, write_data
+from helpers import ROOT, interrupt, same, stopping, write_data
+from matplotlib.figure import Figure
 from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 
@@ -36,19 +38,13 @@ def fit(data, tmp_path, monkeypatch):
     return lambda config, **options: main.fit(config, *sets, **options)
 
 
-def stop_in_epoch_2(*arguments, train=main.train):
-    if Path("runs/stopped").exists():
-        raise KeyboardInterrupt
-    return train(*arguments)
-
-
 def resumes_exactly(fit, **options):
     """Train three epochs at once, and with a stop in the second; gives the equal checkpoints."""
     config = Config(epochs=3, name="straight", **options)
     fit(config, report=Report(quiet=True))
     config = dataclasses.replace(config, name="stopped")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(main, "train", stop_in_epoch_2)
+        stopping(main, "train", 2, interrupt, patch.setattr)
         fit(config)
     assert checkpoint.load("stopped")["epoch"] == 1
     fit(config, resume=True)
@@ -141,60 +137,70 @@ def test_plain_torch_reads_a_checkpoint_as_the_documents_say(fit):
     assert same(dict(space["model"].state_dict()), dict(weights))
 
 
-@pytest.mark.parametrize("name", ["lenet5", "handwriting"])
-def test_the_shipped_weights_load_and_know_their_network(name, monkeypatch):
-    saved = checkpoint.load(ROOT / "pretrained" / f"{name}.pt")
-    assert isinstance(checkpoint.network(saved), LeNet5) and not checkpoint.edited(saved)
-    monkeypatch.setitem(MODELS, "lenet5", Mine)
-    assert checkpoint.edited(saved)
-
-
-def edit(path, old, new):
-    """Replace a regular expression's only match."""
+def edit(name, old, new):
+    """Replace a regular expression's only match in a file."""
+    path = Path(name)
     text, count = re.subn(old, new, path.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert count == 1, old
     path.write_text(text, encoding="utf-8")
 
 
-def test_the_walkthroughs_edits(data, tmp_path):
+def test_the_walkthroughs_edits(data, tmp_path, monkeypatch, capsys):
     """In a copy of the project: a network, an optimizer, a metric, an option; then edited again."""
-    skip = shutil.ignore_patterns(".*", "tests", "runs", "plots", "data", "__pycache__")
+    skip = shutil.ignore_patterns(".*", "tests", "runs", "plots", "data")
     project = shutil.copytree(ROOT, tmp_path / "project", ignore=skip)
+    modules = {path.stem for path in project.iterdir()}
     pictures.pen_on_squared_paper(7, np.random.default_rng(0)).save(project / "seven.png")
     text = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(class .*?)\n```", text, re.DOTALL)
     network, models = code.split("\n\n\nMODELS")
     (optimizer,) = re.findall(r"`(optimizer = torch\.optim\..*?)`", text)
     (command,) = re.findall(r"`python (main\.py --model .*?)`", text)
-    command = [*command.split(), "--data-dir", data, "--name", "a", "--epochs"]
+    command = [*command.split(), "--data-dir", str(data), "--name", "a", "--epochs"]
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two edits may have the same second
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **options: None)  # it takes a second
+
+    def forget():
+        """Take the modules of the project out of those that are imported."""
+        names = [name for name in sys.modules if name.split(".")[0] in modules]
+        return {name: sys.modules.pop(name) for name in names}
 
     def run(*arguments):
-        done = warm.run(arguments, project, path=[project])
-        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-        return done.stdout + done.stderr
+        """Run a program, which imports the modules of the copy anew; gives what it says."""
+        before = forget()
+        monkeypatch.setattr(sys, "argv", [*arguments])
+        try:
+            with pytest.raises(SystemExit, match="0"):
+                runpy.run_path(arguments[0], run_name="__main__")
+        finally:
+            forget()
+            sys.modules.update(before)
+        return "".join(capsys.readouterr())
 
-    edit(project / "model.py", r"\n# The networks by", rf"\n{network}\n\n\n# The networks by")
-    edit(project / "model.py", r"\nMODELS: [^\n]*", rf"\nMODELS{models}")
-    edit(project / "main.py", r"optimizer = SGD\(.*?\n    \)", optimizer)
+    edit("model.py", r"\n# The networks by", rf"\n{network}\n\n\n# The networks by")
+    edit("model.py", r"\nMODELS: [^\n]*", rf"\nMODELS{models}")
+    edit("main.py", r"optimizer = SGD\(.*?\n    \)", optimizer)
     metric = '"norm": sum(weight.norm() for weight in model.parameters()), "epoch": epoch,'
-    edit(project / "main.py", '"epoch": epoch,', metric)
+    edit("main.py", '"epoch": epoch,', metric)
     option = '    warmup: float = option(3.0, "warm-up")\n    seed: int = option'
-    edit(project / "training/config.py", r"    seed: int = option", option)
+    edit("training/config.py", r"    seed: int = option", option)
     shown = run(*command, "1")
     assert "a: LeNet1998 on " in shown and "Adam, lr 0.01 constant, channels 8" in shown
     assert re.search(r"\n +1 .* norm [0-9.]+\n", shown)
-    header, first = (project / "runs/a/metrics.csv").read_text().splitlines()
+    header, first = Path("runs/a/metrics.csv").read_text().splitlines()
     assert header.endswith(",seconds,norm,evaluated_on") and float(first.split(",")[-2]) > 0
-    assert json.loads((project / "runs/a/config.json").read_text())["warmup"] == 3.0
+    assert json.loads(Path("runs/a/config.json").read_text())["warmup"] == 3.0
     shown = run("main.py", "--help")
     assert "--warmup X" in shown and "--channels N" in shown and "lenet1998" in shown
     assert "edited" not in run("predict.py", "seven.png", "--checkpoint", "runs/a")
 
-    edit(project / "model.py", r"AvgPool2d\(2\),(\s+nn\.Conv2d\(channels)", r"MaxPool2d(2),\1")
+    edit("model.py", r"AvgPool2d\(2\),(\s+nn\.Conv2d\(channels)", r"MaxPool2d(2),\1")
     assert "model.py was edited" in run("predict.py", "seven.png", "--checkpoint", "runs/a")
     shown = run(*command, "2", "--resume")
     assert "the network in model.py was edited since" in shown
-    edit(project / "model.py", r"Tanh\(\),\s+nn\.Linear\(84,", "Linear(84, 50), nn.Linear(50,")
+    edit("model.py", r"Tanh\(\),\s+nn\.Linear\(84,", "Linear(84, 50), nn.Linear(50,")
     shown = run(*command, "1")  # the same name: trained anew, and nothing is lost
     assert "what was in runs/a is in runs/a.1 now" in shown and "edited" not in shown
-    assert (project / "runs/a.1/checkpoint.pt").exists()
+    assert Path("runs/a.1/checkpoint.pt").exists()
