@@ -128,19 +128,19 @@ def test_c_and_python_agree_in_every_logit(tmp_path, sets, name):
         assert torch.equal(logits, quantize.logits(layers, pixels))
 
 
-@pytest.mark.parametrize("name", ["lenet5.pt", "handwriting.pt"])
+@pytest.mark.parametrize(("name", "count"), [("lenet5.pt", 10_000), ("handwriting.pt", 1_000)])
 def test_the_shipped_weights_lose_nothing_and_c_agrees_on_all_test_images(
-    tmp_path, sets, name, monkeypatch
+    tmp_path, sets, name, count, monkeypatch
 ):
     network = shipped(name)
     layers = quantize.quantize(network, sets[0])
-    expected = quantize.logits(layers, sets[1])
-    assert torch.equal(in_c(tmp_path, [layers], sets[1])[0], expected)
+    (logits,) = in_c(tmp_path, [layers], sets[1])
+    assert torch.equal(logits[:count], quantize.logits(layers, sets[1][:count]))
     if folder := os.environ.get("MNIST_DIR"):
         test_set = MNIST(folder, train=False)
-        monkeypatch.setattr(quantize, "logits", lambda *_: expected)  # they take a second
+        monkeypatch.setattr(quantize, "logits", lambda *_: logits)  # they take seconds
         real, integer, same = quantize.compare(nn.Sequential(*network), layers, test_set)
-        assert integer == (expected.argmax(1) == test_set.targets).float().mean().item()
+        assert integer == (logits.argmax(1) == test_set.targets).float().mean().item()
         assert abs(real - integer) <= 0.0005 and same >= 0.999
 
 

@@ -54,6 +54,12 @@ def here(pages, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """The figure of the answers stays unwritten: it takes half a second."""
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **options: None)
+
+
 def test_the_program_prints_answers_as_they_read_and_draws_them(here, monkeypatch, capsys):
     names = ["seven.png", "page.png", "line.png", "blank.png", "moving.gif"]
     monkeypatch.setattr(sys, "argv", ["predict.py", *names])
@@ -72,7 +78,7 @@ def test_the_program_prints_answers_as_they_read_and_draws_them(here, monkeypatc
     assert Image.open("plots/predictions.png").size[0] > 600
 
 
-def test_json_has_every_digit_with_its_box_in_the_pictures_own_pixels(here, capsys):
+def test_json_has_every_digit_with_its_box_in_the_pictures_own_pixels(here, undrawn, capsys):
     number_page("47").resize((3000, 1200)).save("large.png")
     assert predict.main(["--json", "large.png", "blank.png", "missing.png"]) == 1
     answer = json.loads(capsys.readouterr().out)
@@ -116,7 +122,7 @@ def test_an_answer_is_printed_before_the_next_picture_is_read(here, capsys, monk
     assert captured.err.startswith("error: plots") and captured.err.count("\n") == 1
 
 
-def test_labels_tell_how_many_pictures_are_right(here, capsys):
+def test_labels_tell_how_many_pictures_are_right(here, undrawn, capsys):
     rows = "page.png,56 124,page\nseven.png,7,digit\nseven.png,1,digit\nblank.png,none,other\n"
     Path("labels.csv").write_text(f"file,label,kind\n{rows}")
     assert predict.main(["--labels", "labels.csv"]) == 0
@@ -125,7 +131,7 @@ def test_labels_tell_how_many_pictures_are_right(here, capsys):
     assert ", ".join(" ".join(words) for words in lines[1:5]) == right
 
 
-def test_each_bad_file_is_one_line_and_the_others_are_answered(here, capsys):
+def test_each_bad_file_is_one_line_and_the_others_are_answered(here, undrawn, capsys):
     """Also with weights that did not learn to refuse, which say so."""
     (here / "text.png").write_text("not a picture")
     (here / "cut.png").write_bytes((here / "seven.png").read_bytes()[:3000])
@@ -178,11 +184,10 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_DATA, limits)
 
 
-def test_damaged_pictures_in_little_memory(tmp_path, monkeypatch, capsys, little_memory):
+def test_damaged_pictures_in_little_memory(tmp_path, undrawn, monkeypatch, capsys, little_memory):
     monkeypatch.chdir(tmp_path)
     for index, content in enumerate(mutated(60)):
         Path(f"{index:03}.png").write_bytes(content)
-    monkeypatch.setattr(Figure, "savefig", lambda *_, **options: None)  # it takes seconds
     assert predict.main(["."]) in (0, 1)
     lines = "".join(capsys.readouterr()).splitlines()
     assert len([line for line in lines if ".png: " in line]) == 60
