@@ -149,22 +149,6 @@ def test_weights_of_an_unfinished_run_are_not_exported(monkeypatch, capsys):
     assert all(torch.equal(exported["model"][key], saved["model"][key]) for key in saved["model"])
 
 
-# ---- processes side by side
-
-
-@pytest.fixture
-def forked(monkeypatch):
-    """The pool's processes are forks, each of which leaves its number: they import nothing."""
-    context, begin = multiprocessing.get_context("fork"), reproduce.begin_process
-
-    def noted():
-        Path(f"{os.getpid()}.process").touch()
-        begin()
-
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method: {"spawn": context}[method])
-    monkeypatch.setattr(reproduce, "begin_process", noted)
-
-
 def test_a_run_that_fails_is_named_and_the_others_go_on(capfd):
     (_, config, _), _ = survey()[1]
     with checkpoint.locked(config):
@@ -174,22 +158,37 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(capfd):
     assert f"{SECOND}: test accuracy" in out and "Traceback" not in err
 
 
+def until(condition):
+    """Wait for something, but not for ever."""
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("nothing happened for a minute")
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("struck", ["ctrl-c", "parent", "worker"])
-def test_all_end_together_and_the_same_command_continues(struck, forked, monkeypatch):
+def test_all_end_together_and_the_same_command_continues(struck, monkeypatch):
+    """The processes of the pool are forks here, which import nothing and leave their numbers."""
+    context, begin = multiprocessing.get_context("fork"), reproduce.begin_process
+
+    def noted():
+        Path(f"{os.getpid()}.process").touch()
+        begin()
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: {"spawn": context}[method])
+    monkeypatch.setattr(reproduce, "begin_process", noted)
     monkeypatch.setitem(experiments.ALL, "mlp", Experiment("--model mlp --epochs 5000", 2))
     names = ["mlp_epochs5000_d", "mlp_epochs5000_seed1_d"]
     pid = fork(lambda: reproduce.main([*OPTIONS, "--jobs", "2"]))
-    while not all(Path("runs", name, "checkpoint.pt").exists() for name in names):
-        assert Path(f"/proc/{pid}").exists()
-        time.sleep(0.01)
+    until(lambda: all(Path("runs", name, "checkpoint.pt").exists() for name in names))
     pool = [int(path.stem) for path in Path().glob("*.process")]
     assert len(pool) == 2
     signum = signal.SIGINT if struck == "ctrl-c" else signal.SIGKILL
     os.kill(pool[0] if struck == "worker" else pid, signum)
     assert ended(pid) == {"ctrl-c": 130, "parent": -signal.SIGKILL, "worker": 1}[struck]
-    while any(Path(f"/proc/{number}").exists() for number in pool):
-        time.sleep(0.01)
+    until(lambda: not any(Path(f"/proc/{number}").exists() for number in pool))
     if struck != "parent":  # whose processes may have said something
         assert len(Path("output.txt").read_text().splitlines()) == 1
     left = {config.name: resume for _, config, resume in survey()[1]}
