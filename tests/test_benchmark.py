@@ -77,13 +77,13 @@ def test_every_command_that_is_listed_exists():
 
 @pytest.mark.filterwarnings("ignore")  # scikit-learn says that five epochs are few
 def test_the_programs_that_are_compared_learn_the_same_digits(tmp_path, monkeypatch, capsys):
-    write_data(tmp_path, train=1200)
+    write_data(tmp_path)
     (tmp_path / "run0").mkdir()
     monkeypatch.chdir(tmp_path / "run0")
     monkeypatch.setenv("MNIST_FOLDER", str(tmp_path))
     benchmark.prepare(str(tmp_path))
     assert capsys.readouterr().out == "NOT the published MNIST\n"
-    assert len(list((tmp_path / "data" / "png" / "train").iterdir())) == 1200
+    assert len(list((tmp_path / "data" / "png" / "train").iterdir())) == 600
     benchmark.usual("mlp")
     benchmark.usual("mlp", published=True)
     benchmark.scikit_learn()

@@ -129,9 +129,8 @@ def test_c_and_python_agree_in_every_logit(tmp_path, sets, name):
 
 
 @pytest.mark.parametrize(("name", "count"), [("lenet5.pt", 10_000), ("handwriting.pt", 1_000)])
-def test_the_shipped_weights_lose_nothing_and_c_agrees_on_all_test_images(
-    tmp_path, sets, name, count, monkeypatch
-):
+def test_the_shipped_weights_lose_nothing_in_c(tmp_path, sets, name, count, monkeypatch):
+    """On all test images; Python counts the same sums for all or for some of them."""
     network = shipped(name)
     layers = quantize.quantize(network, sets[0])
     (logits,) = in_c(tmp_path, [layers], sets[1])

@@ -133,14 +133,9 @@ def test_labels_tell_how_many_pictures_are_right(here, undrawn, capsys):
 
 def test_each_bad_file_is_one_line_and_the_others_are_answered(here, undrawn, capsys):
     """Also with weights that did not learn to refuse, which say so."""
-    (here / "text.png").write_text("not a picture")
-    (here / "cut.png").write_bytes((here / "seven.png").read_bytes()[:3000])
-    (here / "empty").mkdir()
-    names = ["text.png", "cut.png", "empty", "missing.png", "no*.png"]
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(here / "pipe")
-        (here / "line\nbreak.png").write_text("")
-        names += ["pipe", "line\nbreak.png"]
+    Path("text.png").write_text("not a picture")
+    Path("empty").mkdir()
+    names = ["text.png", "empty", "missing.png", "no*.png", "line\nbreak.png"]
     weights = str(ROOT / "pretrained" / "lenet5.pt")
     assert predict.main([*names, "seven.png", "--checkpoint", weights]) == 1
     out, err = capsys.readouterr()
