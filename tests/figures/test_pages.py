@@ -1,13 +1,10 @@
-"""The figures of pictures that were read, read back."""
+"""The figures of pictures that were read, read back; steps are in tests/study/test_tables.py."""
 
 from figures import page
-from handwriting import picture
-from training import checkpoint
 
 import matplotlib
 import numpy as np
 import pytest
-from helpers import ROOT
 from test_run import boxes, pytestmark  # noqa: F401
 
 GREEN, ORANGE, RED = (matplotlib.colors.to_rgba(f"tab:{n}") for n in ("green", "orange", "red"))
@@ -90,19 +87,11 @@ def test_the_texts_of_predictions_do_not_overlap(count):
         assert a[0] >= 0 and a[2] <= figure.get_size_inches()[0] * figure.dpi
 
 
-def test_the_steps_from_the_documents_page_to_its_digits():
-    network = checkpoint.network(checkpoint.load(ROOT / "pretrained" / "handwriting.pt"))
-    figure = page.steps(network, picture.read(ROOT / "docs" / "page.jpg").page)
-    (axes,) = figure.axes
-    assert len(boxes(figure, axes.images)) == 6
-    texts = [text.get_text() for text in axes.texts]
-    assert sorted(text for text in texts if len(text) == 1) == list("01122345789?")
-    assert {box.get_edgecolor() for box in axes.patches} >= {GREEN, RED}
-
-
 def test_the_grid_shows_each_cell_once():
     columns = "rows columns row column pictures read".split()
     rows = "kind ground row plain 8 6".split(), "kind ground page dark 2 2".split()
-    (axes,) = page.grid([dict(zip(columns, row, strict=True)) for row in rows]).axes
+    figure = page.grid([dict(zip(columns, row, strict=True)) for row in rows])
+    (axes,) = figure.axes
+    assert len(boxes(figure, axes.texts)) == 4
     assert [text.get_text() for text in axes.texts] == ["75", "", "", "100"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["row", "page"]

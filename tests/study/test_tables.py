@@ -6,12 +6,14 @@ from itertools import product
 from statistics import mean, stdev
 
 import main
+from figures import style
 from study import tables
 from study.experiments import ALL, EXPERIMENTS, JUDGED, SETTINGS, Setting
 from training import checkpoint, config
 
 import pytest
 from helpers import ROOT
+from matplotlib.colors import to_rgba
 
 RESULTS = ROOT / "docs" / "results.md"
 VERSIONS = {"python": "3", "torch": "2", "threads": 1}
@@ -130,7 +132,9 @@ def test_a_row_is_mean_deviation_and_range_of_the_last_epochs():
     assert cells[4:] == ["98.30 ± 1.02", "97.12 to 99.00", "3", "4 s"]  # 0.5 s and 3 s, to even
 
 
-def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path):
+def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(style, "save", lambda figure, path: figures.update({path: figure}))
     for name in ("README.md", "docs/results.md"):
         start, end = tables.markers("results")
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -151,8 +155,16 @@ def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path):
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
         assert "| 90.50 ± 0.71 |" in text and "| 70.50 ± 0.71 |" in text
-    pictures = {path.stem for path in (tmp_path / "plots").iterdir()}
-    assert pictures == {"comparison", "models", "pareto", "handwriting", "grid"}
+    names = "comparison", "models", "pareto", "handwriting", "grid"
+    assert figures.keys() == {tmp_path / "plots" / f"{name}.png" for name in names}
+    figure = figures[tmp_path / "plots" / "handwriting.png"]
+    figure.draw_without_rendering()
+    (steps,) = figure.axes
+    texts = [text.get_text() for text in steps.texts]
+    assert len(steps.images) == 6
+    assert sorted(text for text in texts if len(text) == 1) == list("01122345789?")
+    colors = {box.get_edgecolor() for box in steps.patches}
+    assert colors >= {to_rgba("tab:green"), to_rgba("tab:red")}
 
 
 def test_the_study_judges_every_setting_and_tests_the_best_of_each_length():
