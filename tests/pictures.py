@@ -441,7 +441,7 @@ BLANKS = {
     "transparent": lambda g: Image.new("RGBA", (400, 300)),
     "one pixel": lambda g: Image.new("L", (1, 1), 7),
     "noise": lambda g: noise(g, 300, 400, 3),
-    "strip of noise": lambda g: noise(g, 300, 5),
+    "strip of noise": lambda g: noise(g, 100, 5),  # a 4 in the eyes of the network
     "grain": lambda g: picture(lit(sheet((400, 300), (220, 214, 200)), g, 0.5, 0.3), g, 6),
     "ruled": ruled,
     "squared": lambda g: picture(

@@ -57,12 +57,10 @@ def test_pictures_as_people_make_them(name, weights):
     assert read == str(digit)
 
 
-@pytest.mark.parametrize(
-    "scene", [pictures.paper_on_desk, pictures.fills_the_picture], ids=lambda scene: scene.__name__
-)
+@pytest.mark.parametrize("scene", ["paper_on_desk", "fills_the_picture"])
 def test_pictures_whose_ground_misleads(scene, weights):
-    read = [text(weights, scene(n, np.random.default_rng([1, n]))) for n in range(10)]
-    assert sum(one == str(digit) for digit, one in enumerate(read)) >= 8
+    drawn = [pictures.SCENES[scene](n, np.random.default_rng([1, n])) for n in range(10)]
+    assert sum(text(weights, image) == str(digit) for digit, image in enumerate(drawn)) >= 8
 
 
 @pytest.mark.parametrize("name", pictures.BLANKS)
@@ -93,7 +91,7 @@ def on_paper(ink, seed, rules=False):
     return eight_bits(page)
 
 
-LINES = (["5328", "794", "616"], ["0123456789"], ["31", "46", "59"], ["7", "2", "9"])
+LINES = ["5328", "794", "616"], ["0123456789"], ["31", "46", "59"], ["7", "2", "9"], ["47", "90"]
 
 
 @pytest.mark.parametrize("rules", [False, True], ids=["plain", "ruled"])
@@ -164,10 +162,6 @@ def test_mnist_image_passes_unchanged(weights):
     digit = np.roll(digit, round(14 - np.average(np.arange(28), weights=digit.sum(axis=1))), 0)
     (shape,) = reading.Reader(weights, weights).read(picture.opaque(Image.fromarray(digit)))
     assert (shape.seen == digit).all()
-
-
-def test_a_strip_of_a_picture_has_no_digits(weights):
-    assert reading.read(weights, Image.new("RGB", (7, 300))) == []
 
 
 class Counted(torch.nn.Module):
