@@ -16,6 +16,7 @@ from jupyter_client.manager import start_new_kernel
 
 PATIENCE = 120  # seconds for one cell, also on a busy machine
 STATE = "import gc, signal, sys; print(signal.getsignal(2), gc.isenabled(), sys.stdout, sys.stderr)"
+UNDRAWN = "from matplotlib.figure import Figure\nFigure.savefig = lambda *_, **options: None"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,19 @@ def notebook(tmp_path_factory):
     manager.shutdown_kernel(now=True)
 
 
+def test_the_lines_of_the_documents_show_a_picture_and_train_a_network_of_a_cell(notebook):
+    _, _, cell = notebook
+    state = cell(STATE)
+    text = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    section = text.split("## In a notebook")[1].split("\n## ")[0]
+    code = re.findall("```python\n(.*?)```", section, re.DOTALL)[0]
+    _, err, result = cell(code)
+    assert "image/png" in result and "error" not in err
+    cell("import model\nclass Typed(model.CustomMLP): pass\nmodel.MODELS['typed'] = Typed")
+    out, *_ = cell("fit(Config(model='typed', epochs=1), train_set, test_set)")
+    assert "typed_epochs1_data: Typed on data" in out and cell(STATE) == state
+
+
 LONG = "--model mlp --epochs 9999 --name long"  # is interrupted
 STOPPED = r"interrupted: epoch \d+ of 9999 is safe in .*; to continue: .* --resume"
 CELLS = [  # code, what its stdout holds, its stderr without bars and notes, its result
@@ -67,6 +81,7 @@ def test_the_scripts_run_one_after_the_other_and_twice(notebook):
     """Signal handlers, garbage collector and streams are the kernel's own after each of them."""
     folder, manager, cell = notebook
     metrics, state = folder / "runs" / "long" / "metrics.csv", cell(STATE)
+    cell(UNDRAWN)  # each run would draw for half a second
 
     def interrupt():
         while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
@@ -81,15 +96,3 @@ def test_the_scripts_run_one_after_the_other_and_twice(notebook):
         assert re.search(words, out), out
         assert re.fullmatch(line, re.sub(".*\r|note: .*|\n", "", err)), err
         assert result == (value and {"text/plain": value}) and cell(STATE) == state
-
-
-def test_the_lines_of_the_documents_show_a_picture_and_train_a_network_of_a_cell(notebook):
-    _, _, cell = notebook
-    text = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
-    section = text.split("## In a notebook")[1].split("\n## ")[0]
-    code = re.findall("```python\n(.*?)```", section, re.DOTALL)[0]
-    _, err, result = cell(code)
-    assert "image/png" in result and "error" not in err
-    cell("import model\nclass Typed(model.CustomMLP): pass\nmodel.MODELS['typed'] = Typed")
-    out, *_ = cell("fit(Config(model='typed', epochs=1), train_set, test_set)")
-    assert "typed_epochs1_data: Typed on data" in out

@@ -174,9 +174,10 @@ def skeletons(count):
 
 
 def test_the_page_and_photo_see_the_same_drawing(opened, files):
+    """Of each digit in each of three sizes, somewhere on the paper."""
     weights, random = network(load(files["lenet5"][0])), np.random.default_rng(0)
     drawings = []
-    for strokes, size in zip(skeletons(50), itertools.cycle((0.25, 0.5, 0.8)), strict=False):
+    for strokes, size in zip(skeletons(30), itertools.cycle((0.25, 0.5, 0.8)), strict=False):
         corner = random.uniform(0.05, 0.95 - size, 2)
         drawings.append([(stroke * size + corner).tolist() for stroke in strokes])
     differences, same = [], []
