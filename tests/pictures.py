@@ -25,7 +25,7 @@ STROKES = """
 75,20 45,0 20,25 50,68 85,110 50,150 13,115 50,68 80,35 72,15
 82,25 50,0 15,30 35,68 75,50 83,20 / 83,20 80,80 68,150
 """
-INK, DARK = (30, 30, 50), (40, 40, 60)
+INK, DARK, BLUE = (30, 30, 50), (40, 40, 60), (120, 160, 200)
 
 
 def parsed(strokes):
@@ -173,7 +173,7 @@ def polygon(size, corners):
 
 def pen_on_squared_paper(digit, g):
     page = sheet((600, 640), (246, 246, 240))
-    page = squared(page, 0.6, 40, g.uniform(-0.06, 0.06), (120, 160, 200))
+    page = squared(page, 0.6, 40, g.uniform(-0.06, 0.06), BLUE)
     return written(digit, g, page, (310, 320), 330, 8, (30, 35, 70), [0.25])
 
 
@@ -367,9 +367,9 @@ def cardboard(digit, g):
 
 
 def underlined(digit, g):
-    ink = strokes(digit, (500, 500), (250, 220), 280, 14, g)
-    ink[400:412, 130:380] = 1
-    return picture(inked(sheet((500, 500), 240), ink, INK), g)
+    page = sheet((500, 500), 240)
+    page[400:412, 130:380] = INK
+    return written(digit, g, page, (250, 220), 280, 14, INK)
 
 
 def blurred(digit, g):
@@ -385,12 +385,10 @@ def through_the_paper(digit, g):
 
 
 def form_box(digit, g):
-    ink = strokes(digit, (300, 360), (150, 180), 190, 10, g)
-    box = np.zeros_like(ink)
-    box[30:330, 30:270] = 1
-    box[34:326, 34:266] = 0
-    page = inked(sheet((300, 360), 246), box, (60, 60, 60))
-    return picture(inked(page, ink, (20, 20, 110)), g)
+    page = sheet((300, 360), 246)
+    page[30:330, 30:270] = 60
+    page[34:326, 34:266] = 246
+    return written(digit, g, page, (150, 180), 190, 10, (20, 20, 110))
 
 
 def table_cells(digit, g):
@@ -413,8 +411,7 @@ PLAIN = {  # size and colour of a page; the digit's centre, height, stroke, colo
 }
 
 
-def plain(row):
-    (size, colour), how = row[:2], row[2:]
+def plain(size, colour, *how):
     return lambda digit, g: written(digit, g, sheet(size, colour), *how)
 
 
@@ -422,12 +419,7 @@ SCENES = {
     name: scene
     for name, scene in globals().items()
     if isinstance(scene, FunctionType) and list(signature(scene).parameters) == ["digit", "g"]
-} | {name: plain(row) for name, row in PLAIN.items()}
-
-
-def ruled(g):
-    page = inked(sheet((400, 300), 246), 0.6 * lines((400, 300), 25, 2, 0.03), (120, 160, 200))
-    return picture(lit(page, g, 0.3), g)
+} | {name: plain(*row) for name, row in PLAIN.items()}
 
 
 def noise(g, *shape):
@@ -443,8 +435,10 @@ BLANKS = {
     "noise": lambda g: noise(g, 300, 400, 3),
     "strip of noise": lambda g: noise(g, 100, 5),  # a 4 in the eyes of the network
     "grain": lambda g: picture(lit(sheet((400, 300), (220, 214, 200)), g, 0.5, 0.3), g, 6),
-    "ruled": ruled,
+    "ruled": lambda g: picture(
+        lit(inked(sheet((400, 300), 246), 0.6 * lines((400, 300), 25, 2, 0.03), BLUE), g, 0.3), g
+    ),
     "squared": lambda g: picture(
-        lit(squared(sheet((400, 300), 246), 0.6, 25, 0.03, (120, 160, 200)), g, 0.3), g
+        lit(squared(sheet((400, 300), 246), 0.6, 25, 0.03, BLUE), g, 0.3), g
     ),
 }
