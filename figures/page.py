@@ -65,6 +65,8 @@ def _prediction(axes: Axes, x: float, y: float, row: Prediction, unit: float) ->
         longer = min(longer, 0.75 * WIDTH / shares[0])
     height, width = longer * shares
     axes.imshow(row.picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + width, y - height, y))
+    paper = Rectangle((x, y - height), width, height, fill=False, edgecolor="0.8", linewidth=0.5)
+    axes.add_patch(paper)  # white paper on a white page has an edge, too
     outline = [withStroke(linewidth=2.5, foreground="white")]  # to be seen in a shadow, too
     for box, answer, probability in row.marks:
         top, left, bottom, right = longer * box

@@ -91,8 +91,6 @@ def curves(title: Title, histories: Sequence[History], evaluated: str = "test") 
     fine = bool(np.isfinite(within).any())
     lines = RUNNING_AVERAGES + "; thin line: averages over about a fiftieth of an epoch" * fine
     seeds = f"means of {len(histories)} seeds, and their range" if len(histories) > 1 else ""
-    if len({len(history) for history in histories}) > 1:
-        seeds += "; an epoch's values are of the seeds that reached it"
     figure = titled(title[0], 11, 4.8, title[1], lines, seeds)
     for axes, metric, column in zip(figure.subplots(1, 2), METRICS, (1, 2), strict=True):
         _, scale, number = METRICS[metric]

@@ -29,7 +29,7 @@ LINES = {  # of Python in each room, at most: before one grows, look for what co
     "training": 1590,
     "study": 540,
     "benchmarks": 480,
-    "tests": 8100,
+    "tests": 7300,
 }
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names.split()}
 PATHS = [*ROOT.glob("*.py"), *(path for room in FLOOR for path in ROOT.glob(f"{room}/*.py"))]
