@@ -51,7 +51,9 @@ def test_a_box_lies_on_its_shape_in_the_color_of_how_sure_the_answer_is():
     left, right, low, high = axes.images[0].get_extent()
     width, height = right - left, high - low
     assert width > 0.9 * np.ptp(axes.get_xlim())  # a page fills the figure
-    for number, (box, color) in enumerate(zip(axes.patches, (GREEN, ORANGE, RED), strict=True)):
+    frame, *boxes = axes.patches
+    assert frame.get_bbox().extents == pytest.approx([left, low, right, high])
+    for number, (box, color) in enumerate(zip(boxes, (GREEN, ORANGE, RED), strict=True)):
         assert box.get_edgecolor() == color
         assert (box.get_x() - left) / width == pytest.approx(0.2 * number)
         assert box.get_width() / width == pytest.approx(0.1)
