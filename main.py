@@ -21,7 +21,7 @@ from study.compare import compare
 from training import checkpoint, data, distributed
 from training.config import Config, one_for_each_seed, parse
 from training.report import Report, Run, tell_evaluation
-from training.schedule import SGD, highest_rate, learning_rate, seed_weights, shuffled
+from training.schedule import SGD, derived_seed, highest_rate, learning_rate, shuffled
 from training.tally import CrossEntropy, Tally, require_finite
 
 import torch
@@ -80,14 +80,14 @@ def fit(
     """
     report, device = report or Report(), train_set.data.device
     config, train_set, test_set = data.prepared(config, train_set, test_set)
-    seed_weights(config.seed)
+    torch.manual_seed(derived_seed(config.seed, 0))  # for the initial weights
     model = build(config.model, config.network).to(device)
     size = distributed.share_of_batch(config.batch_size)
     steps = distributed.steps(len(train_set), size)
     optimizer, scheduler = optimization(model, config, config.epochs * steps)
     criterion = CrossEntropy(config.label_smoothing, non_digits=config.mix != "none")
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    with checkpoint.run_folder(config, device, resume, **parts) as folder:
+    with checkpoint.run_folder(config, device, resume, parts) as folder:
         report.begin(folder)
         parallel = distributed.wrap(model)  # the model itself where there is one process
         for epoch in range(len(folder.history) + 1, config.epochs + 1):

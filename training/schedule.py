@@ -6,7 +6,6 @@ needs no state of a generator to continue exactly.
 
 from collections.abc import Callable
 from inspect import unwrap
-from typing import Any
 
 from training import distributed
 
@@ -20,11 +19,6 @@ SCHEDULES = ("constant", "linear", "quadratic")
 def derived_seed(*numbers: int) -> int:
     """One seed from several numbers, such that no other numbers are likely to give the same."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
-
-
-def seed_weights(seed: int) -> None:
-    """Seed torch for the initial weights of a run."""
-    torch.manual_seed(derived_seed(seed, 0))
 
 
 def shuffled(count: int, seed: int, epoch: int) -> torch.Tensor:
@@ -61,8 +55,7 @@ def learning_rate(schedule: str, steps: int) -> Callable[[int], float]:
 
 
 def highest_rate(scheduler: LRScheduler, steps: int) -> float:
-    """The highest learning rate of the next `steps` steps, where the schedule is a function of
-    the step; of other schedulers, the one of the next step."""
+    """The highest learning rate of the next `steps` steps; of other schedulers, the next one."""
     if type(scheduler) is not LambdaLR:
         return float(max(scheduler.get_last_lr()))
     step = scheduler.last_epoch
@@ -70,18 +63,12 @@ def highest_rate(scheduler: LRScheduler, steps: int) -> float:
     return max(float(lr) * factor(step + k) for lr, factor in rates for k in range(steps))
 
 
-def method(
-    config: Any,  # noqa: ANN401
-    optimizer: torch.optim.Optimizer,
-    scheduler: LRScheduler,
-) -> dict[str, Any]:
-    """How the weights are changed, for config.json and titles; `config` is a run's Config.
-
-    The numbers are the optimizer's own; other classes than this project's are named.
-    """
-    facts: dict[str, Any] = dict.fromkeys(("momentum", "nesterov", "weight_decay"))
+def method(schedule: str, optimizer: torch.optim.Optimizer, scheduler: LRScheduler) -> dict:
+    """How the weights are changed, for config.json and titles, in the optimizer's own numbers."""
+    facts: dict = dict.fromkeys(("momentum", "nesterov", "weight_decay"))
     if isinstance(optimizer, torch.optim.SGD):
         facts = {key: optimizer.defaults[key] for key in facts}
-    schedule = config.schedule if type(scheduler) is LambdaLR else type(scheduler).__name__
+    if type(scheduler) is not LambdaLR:
+        schedule = type(scheduler).__name__
     lr = optimizer.defaults.get("lr")
     return facts | {"optimizer": type(optimizer).__name__, "lr": lr, "schedule": schedule}
