@@ -132,8 +132,8 @@ def steps(count: int, size: int) -> int:
     return math.ceil(len(equal_shard(torch.arange(count), size)) / size)
 
 
-def all_sum(numbers: list[float]) -> list[float]:
-    """The sums of some numbers over the ranks."""
+def all_sum(numbers: list) -> list:
+    """The sums of some numbers, also in nested lists, over the ranks."""
     if world_size() == 1:
         return numbers
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

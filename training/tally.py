@@ -1,12 +1,11 @@
 """The loss of a batch; the loss and accuracy of an epoch."""
 
-import itertools
 import math
 from functools import cached_property
 from typing import Any
 
 from files import UserError
-from training import distributed
+from training.distributed import all_sum
 
 import torch
 import torch.nn.functional as F
@@ -47,8 +46,9 @@ class Tally:
         start = self._ends[-1]
         end = start + len(labels)
         if end > len(self._labels):
-            self._logits = grown(self._logits[:start], logits)
-            self._labels = grown(self._labels[:start], labels)
+            room = max(BLOCK, end)  # twice as much each time
+            self._logits = torch.cat([self.logits.to(logits), logits.new_empty(room, 10)])
+            self._labels = torch.cat([self._labels[:start].to(labels), labels.new_empty(room)])
         self._logits[start:end] = logits.detach()
         self._labels[start:end] = labels
         self._ends.append(end)
@@ -73,7 +73,7 @@ class Tally:
         logits, labels = self._on_cpu
         loss = F.cross_entropy(logits, labels, reduction="sum", ignore_index=-1).item()
         correct, count = (logits.argmax(1) == labels).sum().item(), (labels >= 0).sum().item()
-        loss, correct, count = distributed.all_sum([loss, correct, count])
+        loss, correct, count = all_sum([loss, correct, count])
         return loss / count, correct / count
 
     @property
@@ -87,27 +87,16 @@ class Tally:
         """
         logits, labels = self._on_cpu
         losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
-        right, digits = logits.argmax(1) == labels, labels >= 0
+        each = torch.stack([losses, logits.argmax(1) == labels, labels >= 0])
         steps = len(self._ends) - 1
         marks = sorted({math.ceil(steps * k / number) for k in range(number + 1)})
-        sums = []
-        for first, last in itertools.pairwise(marks):
-            rows = slice(self._ends[first], self._ends[last])
-            sums += [part[rows].sum().item() for part in (losses, right, digits)]
-        sums = distributed.all_sum(sums)
-        means = zip(marks[1:], sums[0::3], sums[1::3], sums[2::3], strict=True)
+        ends = [self._ends[mark] for mark in marks[1:-1]]
+        sums = [part.sum(1).tolist() for part in each.tensor_split(ends, 1)]
         return [
-            [epoch - 1 + step / steps, loss / count, correct / count]
-            for step, loss, correct, count in means
+            [epoch - 1 + mark / steps, loss / count, correct / count]
+            for mark, (loss, correct, count) in zip(marks[1:], all_sum(sums), strict=True)
             if count  # there may be no digit among these images
         ]
-
-
-def grown(kept: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A tensor of the kind of `like` that begins with `kept` and has room for twice as much."""
-    larger = like.new_empty(max(BLOCK, 2 * len(kept) + len(like)), *like.shape[1:])
-    larger[: len(kept)] = kept
-    return larger
 
 
 def require_finite(model: nn.Module, row: dict, config: Any) -> None:  # noqa: ANN401
