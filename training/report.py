@@ -4,7 +4,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,27 +149,24 @@ def draw(runs: list[Run]) -> list[Path]:
     heading = title(config, in_words(method), len(runs))
     curves = run.curves(heading, [run.history for run in runs], config.evaluated)
     note = f"the first of {len(runs)} seeds" if len(runs) > 1 else ""
-    of_first = answers(title(config, in_words(method)), logits, test_set, note)
-    return save({"curves": curves} | of_first, stem(runs))
+    of_first = title(config, in_words(method))
+    return save(stem(runs), of_first, logits, test_set, note, curves=curves)
 
 
-def answers(
-    heading: tuple[str, str], logits: torch.Tensor, test_set: MNIST, note: str = ""
-) -> dict[str, Any]:
-    """Figures of what a network answered to the images of a set."""
-    from figures import run
+def save(
+    name: str,
+    heading: tuple[str, str],
+    logits: torch.Tensor,
+    test_set: MNIST,
+    note: str = "",
+    **figures: Any,  # noqa: ANN401
+) -> list[Path]:
+    """Draw the answers to a set's images; write all as plots/<name>_<kind>.png; gives the files."""
+    from figures import run, style
 
     images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), logits.cpu()
-    return {
-        "confusion": run.confusion(heading, logits, labels, note),
-        "mistakes": run.mistakes(heading, images, logits, labels, note),
-    }
-
-
-def save(figures: Mapping[str, Any], name: str) -> list[Path]:
-    """Write {kind: figure} as plots/<name>_<kind>.png; gives the files."""
-    from figures import style
-
+    figures["confusion"] = run.confusion(heading, logits, labels, note)
+    figures["mistakes"] = run.mistakes(heading, images, logits, labels, note)
     for kind, figure in figures.items():
         style.save(figure, PLOTS / f"{name}_{kind}.png")
     return [PLOTS / f"{name}_{kind}.png" for kind in figures]
@@ -178,13 +175,12 @@ def save(figures: Mapping[str, Any], name: str) -> list[Path]:
 def write_seeds(runs: list[Run]) -> Path:
     """Write a CSV file of the seeds' last epochs, their mean and standard deviation; gives it."""
     metrics = ["epochs", "test_loss", "test_accuracy", "train_loss", "train_accuracy", "seconds"]
-    rows: list[dict] = [
-        run.history[-1]
-        | {"seed": run.config.seed, "folder": (RUNS / run.config.name).as_posix()}
-        | {"epochs": len(run.history)}
-        | {"seconds": round(sum(row["seconds"] for row in run.history), 3)}
-        for run in runs
-    ]
+    rows: list[dict] = []
+    for config, history, *_ in runs:
+        folder = (RUNS / config.name).as_posix()
+        facts = {"seed": config.seed, "folder": folder, "epochs": len(history)}
+        seconds = round(sum(row["seconds"] for row in history), 3)
+        rows.append(history[-1] | facts | {"seconds": seconds})
     values = {metric: [row[metric] for row in rows] for metric in metrics}
     rows.append({"seed": "mean"} | {m: statistics.mean(values[m]) for m in metrics})
     rows.append({"seed": "standard deviation"} | {m: statistics.stdev(values[m]) for m in metrics})
@@ -228,11 +224,11 @@ def on_data(config: Config) -> str:
 def tell_evaluation(path: Path, saved: dict, tested: Tally, test_set: MNIST) -> None:
     """Print a checkpoint's loss and accuracy on the test set; draw its confusion and mistakes."""
     config = dataclasses.replace(saved["config"], data=data.data_name([test_set]))
-    name = f"{config.name or path.stem}_evaluated"
-    name += f"_on_{config.data}" if config.data != "mnist" else ""
+    data_set = f"_on_{config.data}" * (config.data != "mnist")
+    name = f"{config.name or path.stem}_evaluated{data_set}"
     number = f"{len(test_set):,} images"
     heading = title(config)[0], f"{path}, tested on the {number} of {test_set.path}"
-    for picture in save(answers(heading, tested.logits, test_set), name):
+    for picture in save(name, heading, tested.logits, test_set):
         print(picture)
     low, high = accuracy_interval(tested.accuracy, len(test_set))
     print(
