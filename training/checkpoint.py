@@ -45,6 +45,7 @@ RUNS, PLOTS = Path("runs"), Path("plots")
 MAX_BYTES = 1024**3  # of a checkpoint, packed or unpacked; one of LeNet-5 has 0.4 MB
 KEYS = {"config", "epoch", "history", "model", "optimizer", "scheduler", "versions"}
 METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+STEPS = ["epoch", "train_loss", "train_accuracy"]
 FILES = ["metrics.csv", "steps.csv", "config.json", "checkpoint.pt"]  # of a run, in its folder
 PREFIX = ("module.", "_orig_mod.", "model.")  # of names in others' files of weights
 
@@ -54,14 +55,11 @@ PREFIX = ("module.", "_orig_mod.", "model.")  # of names in others' files of wei
 
 @contextlib.contextmanager
 def run_folder(
-    config: Config,
-    device: torch.device,
-    resume: bool,
-    **parts: Any,  # noqa: ANN401
+    config: Config, device: torch.device, resume: bool, parts: dict[str, Any]
 ) -> Generator["RunFolder"]:
     """Lock, start or continue a run of a model, optimizer and scheduler; CheckpointError."""
-    model = parts["model"]
-    parts["model"] = getattr(model, "_orig_mod", model)  # torch.compile's wrapper has other names
+    # torch.compile's wrapper of a model has other names
+    parts = {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}
     with locked(config):
         saved = distributed.from_rank_0(lambda: start(config, device, resume))
         history = restore(saved, config, **parts) if saved else []
@@ -74,12 +72,9 @@ def run_folder(
 @contextlib.contextmanager
 def locked(config: Config) -> Generator[None]:
     """Lock a run's name while this process uses it; rank 0 does so for all. CheckpointError."""
-    if distributed.rank() > 0:
-        yield
-        return
-    RUNS.mkdir(exist_ok=True)
+    lock = filelock.FileLock(RUNS / f".{config.name}.lock", timeout=0)
     try:
-        with filelock.FileLock(RUNS / f".{config.name}.lock", timeout=0):
+        with lock if distributed.rank() == 0 else contextlib.nullcontext():
             yield
     except filelock.Timeout:
         why = "another process is using it; wait until it has ended"
@@ -161,7 +156,7 @@ class RunFolder:
     def __init__(self, config: Config, history: list[dict], device: torch.device, parts: dict):
         self.config, self.history, self.device, self.parts = config, history, device, parts
         self.path = RUNS / config.name
-        self.method = method(config, parts["optimizer"], parts["scheduler"])
+        self.method = method(config.schedule, parts["optimizer"], parts["scheduler"])
 
     def add(self, row: dict) -> None:
         """Write the four files with one more epoch; OSError, and UserError for what cannot be."""
@@ -182,12 +177,18 @@ class RunFolder:
         self.write_tables()
 
     def write_tables(self) -> None:
-        """Write the files of a run besides its checkpoint."""
+        """Write config.json, metrics.csv with a row for each epoch, steps.csv with about fifty."""
         values = self.config.to_dict() | self.method
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        own = [key for row in self.history for key in row if key != "points"]
+        columns = list(dict.fromkeys([*METRICS, *own, "evaluated_on"]))
+        rows = [row | {"evaluated_on": self.config.evaluated} for row in self.history]
+        points = [point for row in self.history for point in row.get("points", [])]
+        steps = [dict(zip(STEPS, point, strict=True)) for point in points]
         try:
             write_whole(self.path / "config.json", text.encode())
-            write_metrics(self.path, self.config, self.history)
+            write_table(self.path / "metrics.csv", columns, rows)
+            write_table(self.path / "steps.csv", STEPS, steps)
         except PermissionError as error:  # held by another program; the next epoch writes it again
             tell(f"warning: {error.filename}: {error.strerror}; the training goes on")
 
@@ -214,17 +215,6 @@ def export(source: Path, destination: Path) -> None:
     history = [{key: row[key] for key in row if key != "points"} for row in state["history"]]
     state |= {"history": history, "optimizer": {"state": {}}, "scheduler": {}}
     write_state(destination, state)
-
-
-def write_metrics(folder: Path, config: Config, history: list[dict]) -> None:
-    """Write metrics.csv, a row for each epoch, and steps.csv, about fifty rows for each."""
-    own = [key for row in history for key in row if key != "points"]
-    columns = list(dict.fromkeys([*METRICS, *own, "evaluated_on"]))
-    rows = [row | {"evaluated_on": config.evaluated} for row in history]
-    write_table(folder / "metrics.csv", columns, rows)
-    columns = ["epoch", "train_loss", "train_accuracy"]
-    points = [point for row in history for point in row.get("points", [])]
-    write_table(folder / "steps.csv", columns, [dict(zip(columns, p, strict=True)) for p in points])
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping]) -> None:
@@ -328,9 +318,8 @@ def weights_alone(state: Any) -> dict:  # noqa: ANN401
                 return saved
         prefix = next((p for p in PREFIX if all(n.startswith(p) for n in weights)), None)
         if prefix is None:
-            raise CheckpointError(
-                f"holds weights that fit none of the networks {', '.join(MODELS)}"
-            )
+            names = ", ".join(MODELS)
+            raise CheckpointError(f"holds weights that fit none of the networks {names}")
         weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
         words.append(f"without {prefix!r}")
 

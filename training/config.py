@@ -107,14 +107,13 @@ class Config:
     seed: int = option(0, "seed of all random numbers")
     data: str = "mnist"  # or "generated", or the name of a folder with other data
     digests: tuple[str, ...] = ()  # of the images and labels; see digits/idx.py
-    name: str = field(default="", compare=False)  # a label; runs/<name>/ is the run's folder
+    name: str = option("", "name of the run", False)  # a label; runs/<name>/ is the run's folder
 
     def __post_init__(self) -> None:
         for key, default in DEFAULTS.items():
             check(key, getattr(self, key), default)
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov", "needs a --momentum above 0")
-        check("name", self.name, "")
         check_name(self.name)
         declared = network_options(self.model)
         for key, value in self.network.items():
@@ -144,9 +143,8 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as a flat dictionary of plain values, as config.json shows it."""
         values: dict[str, Any] = {}
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            values |= value if f.name == "network" else {f.name: value}
+        for key, value in vars(self).items():
+            values |= value if key == "network" else {key: value}
         return values | {"digests": list(self.digests)}
 
 
@@ -219,11 +217,9 @@ def named(config: Config) -> Config:
 
 def one_for_each_seed(config: Config, runs: int) -> list[Config]:
     """Configurations with the seeds from the given one's on; each has its own name."""
-    configs = []
-    for seed in range(config.seed, config.seed + runs):
-        name = f"{config.name}_seed{seed}" if config.name and runs > 1 else config.name
-        configs.append(named(dataclasses.replace(config, seed=seed, name=name)))
-    return configs
+    several = bool(config.name) and runs > 1
+    names = {s: config.name + f"_seed{s}" * several for s in range(config.seed, config.seed + runs)}
+    return [named(dataclasses.replace(config, seed=s, name=name)) for s, name in names.items()]
 
 
 def title(config: Config, method: str = "", seeds: int = 1) -> tuple[str, str]:
@@ -258,7 +254,7 @@ OPTIONS: dict[str, tuple[Value, str]] = {  # {option: (default, help)} of what c
     "resume": (False, "continue the run of this name"),
     "quiet": (False, "only the last line, and warnings"),
 }
-WHAT, WHERE = ("model", "recipe"), ("device", "threads", "data_dir", "data")  # groups
+WHAT, WHERE = ("model", "recipe", "name"), ("device", "threads", "data_dir", "data")  # groups
 NOT_TRAINED = {*WHERE, "quiet"}  # what fits --evaluate and --compare
 
 
@@ -281,7 +277,6 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
     for key, (default, text) in OPTIONS.items():
         add_option(where if key in WHERE else others, key, text, default)
     add = others.add_argument
-    add("--name", help="name of the run (default: made of the options)")
     test_help = "only test a checkpoint: its loss, its accuracy with an interval, its mistakes"
     add("--evaluate", type=Path, metavar="CHECKPOINT", help=test_help)
     compare_help = "only compare finished runs: their curves in one picture, and a table"
@@ -304,8 +299,8 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
 
 def add_option(group: argparse._ArgumentGroup, key: str, text: str, *defaults: Value) -> None:
     """Add an option, of its default's type, to a group; networks may have other defaults for it."""
-    flag, default = f"--{key.replace('_', '-')}", defaults[0]
-    how: dict[str, Any] = {"help": f"{text} (default: {' or '.join(map(str, defaults))})"}
+    default, shown = defaults[0], " or ".join(map(str, defaults)) or "made of the options"
+    how: dict[str, Any] = {"help": f"{text} (default: {shown})"}
     if isinstance(default, bool):
         action = argparse.BooleanOptionalAction if key not in OPTIONS else "store_true"
         how = {"help": text, "action": action}
@@ -315,4 +310,4 @@ def add_option(group: argparse._ArgumentGroup, key: str, text: str, *defaults: V
         how |= {"type": program.whole, "metavar": "N"}
     elif isinstance(default, float):
         how |= {"type": program.real, "metavar": "X"}
-    group.add_argument(flag, **how)
+    group.add_argument(f"--{key.replace('_', '-')}", **how)

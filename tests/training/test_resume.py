@@ -180,7 +180,7 @@ def test_only_one_process_uses_a_runs_folder(command, straight, capsys):
 def test_tables_that_another_program_holds_are_a_warning(command, straight, monkeypatch, capsys):
     """Excel does so on Windows; the checkpoint must be written all the same."""
     held = PermissionError(errno.EACCES, "Permission denied", "metrics.csv")
-    monkeypatch.setattr(checkpoint, "write_metrics", Mock(side_effect=held))
+    monkeypatch.setattr(checkpoint, "write_table", Mock(side_effect=held))
     assert command() == 0 and same(state(), straight)
     assert "metrics.csv: Permission denied; the training goes on" in capsys.readouterr().err
 
@@ -230,7 +230,7 @@ ENDS = [  # what happens, before which call of which function, epochs on disk th
     ("ctrl-c", main, "train", 2, 1, "interrupted: "),
     ("ctrl-c", main, "test", 3, 2, "interrupted: "),
     ("ctrl-c", os, "replace", 5, 1, "interrupted: "),
-    ("ctrl-c", checkpoint, "write_metrics", 2, 2, "interrupted: "),
+    ("ctrl-c", checkpoint.RunFolder, "write_tables", 2, 2, "interrupted: "),
     ("ctrl-c", report, "draw", 1, 3, "interrupted: "),
     ("full disk", os, "replace", 5, 1, "error: runs/a/checkpoint.pt: No space left on device; f"),
     ("full disk", os, "replace", 6, 2, "error: runs/a/config.json: No space left on device; f"),
