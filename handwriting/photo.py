@@ -124,12 +124,12 @@ def parts_of(mask: np.ndarray, ink: np.ndarray, most_solid: float) -> Parts:
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     rim = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
-    at_edge = np.bincount(rim, minlength=count + 1)[1:] / np.maximum(1, height + width)
+    at_edge = np.bincount(rim, minlength=count + 1)[1:] / (height + width)
     size = np.maximum(height, width)
     likely = (size > LOWEST * max(mask.shape)) & (area > 20)
     fills = (height > 0.9 * mask.shape[0]) & (width > 0.9 * mask.shape[1])
     likely &= (area < most_solid * size**2) & (at_edge < np.where(fills, AT_EDGES, AT_EDGE))
-    dark = np.bincount(labels.ravel(), ink.ravel(), count + 1)[1:] / np.maximum(1, area)
+    dark = np.bincount(labels.ravel(), ink.ravel(), count + 1)[1:] / area
     scores = likely * np.minimum(height, 8 * width) * dark / (1 + 2 * at_edge)
     if (scores > 0).sum() > MOST_SHAPES:  # this is no page of digits
         scores = np.zeros(count)
@@ -139,8 +139,8 @@ def parts_of(mask: np.ndarray, ink: np.ndarray, most_solid: float) -> Parts:
 def frames_in(parts: Parts) -> np.ndarray:
     """A mask of the parts that have other parts in their holes: frames, rings, a desk."""
     middles = (parts.boxes[:, :2] + parts.boxes[:, 2:]) // 2
-    height, width = parts.labels.shape
     frames = np.zeros(parts.labels.shape, bool)
+    edged = np.pad(parts.labels, 1, constant_values=-1)
     for outer in np.argsort(-parts.sizes.min(axis=1, initial=0))[:MOST_FRAMES]:
         top, left, bottom, right = box = parts.boxes[outer]
         inside = ((box[:2] < middles) & (middles < box[2:])).all(axis=1) & (parts.scores > 0)
@@ -148,16 +148,12 @@ def frames_in(parts: Parts) -> np.ndarray:
         high = parts.sizes[:, 0] > 0.25 * (bottom - top)
         if not (inside & high).any() and inside.sum() < 2:
             continue
-        ring = parts.labels[top:bottom, left:right] == outer + 1
-        walls = np.pad(ring, 1)  # where it reaches the edge of the picture, the edge closes it
-        for at, wall in ((top == 0, walls[0]), (bottom == height, walls[-1])):
-            wall |= at
-        for at, wall in ((left == 0, walls[:, 0]), (right == width, walls[:, -1])):
-            wall |= at
-        holes = (ndimage.binary_fill_holes(walls) & ~walls)[1:-1, 1:-1]
-        enclosed = [n for n in np.flatnonzero(inside) if holes[tuple(middles[n] - box[:2])]]
+        around = edged[top : bottom + 2, left : right + 2]
+        walls = (around == outer + 1) | (around == -1)  # the edge of the picture closes it, too
+        holes = ndimage.binary_fill_holes(walls) & ~walls
+        enclosed = [n for n in np.flatnonzero(inside) if holes[tuple(middles[n] - box[:2] + 1)]]
         if high[enclosed].any() or len(enclosed) > 1:
-            frames[top:bottom, left:right] |= ring
+            frames[top:bottom, left:right] |= walls[1:-1, 1:-1]
     return frames
 
 
@@ -207,7 +203,7 @@ def shapes_in(ink: np.ndarray) -> Iterator[list[Shape]]:
         heights, widths = parts.sizes.T
         as_high = (0.45 * usual < heights) & (heights < 2.2 * usual) & (widths < 5 * heights)
         marks = (heights <= 0.45 * usual) & (widths < usual) & (heights + widths > 0.2 * usual)
-        marks &= (usual > 0) & (marks.sum() < MOST_MARKS)
+        marks &= marks.sum() < MOST_MARKS
         shapes = []
         for number in np.flatnonzero(as_high & (parts.scores > 0) | marks):
             top, left, bottom, right = parts.boxes[number]
@@ -274,14 +270,12 @@ def cuts(shape: Shape, lean: float) -> dict[tuple[int, int], Shape]:
 
 
 def stroke_width(mask: np.ndarray) -> float:
-    """The mean width of a shape's (H x W) strokes, in pixels: twice its area by its rim."""
-    rim = mask & ~ndimage.binary_erosion(mask)
-    return 2 * mask.sum() / max(1, rim.sum())
+    """The mean width of a shape's (H x W) strokes, in pixels: its area by their length."""
+    return mask.sum() / max(0.5, stroke_lengths(mask[None])[0])
 
 
-def stroke_lengths(seen: np.ndarray) -> np.ndarray:
-    """How long the strokes in images (N x 28 x 28) are, in pixels: half their rims."""
-    masks = seen > 127
+def stroke_lengths(masks: np.ndarray) -> np.ndarray:
+    """How long the strokes of shapes (N x H x W) are, in pixels: half their rims."""
     inner = ndimage.binary_erosion(masks, ndimage.generate_binary_structure(2, 1)[None])
     return (masks & ~inner).sum(axis=(1, 2)) / 2
 

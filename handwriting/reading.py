@@ -7,6 +7,7 @@ read. Shapes that are too wide for a digit are cut where the network is surest o
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from dataset import normalize
@@ -138,14 +139,13 @@ class Reader:
         images = normalize(torch.from_numpy(seen))
         with torch.inference_mode():
             probabilities = self.network(images).softmax(dim=1).numpy()
-            judged = self.judge(images).softmax(dim=1).numpy().max(axis=1)
+            sureness = self.judge(images).softmax(dim=1).numpy().max(axis=1)
         sizes = [np.ptp(shape.box.reshape(2, 2), axis=0).max() / 20 for shape in shapes]
-        lengths = photo.stroke_lengths(seen) * sizes * [shape.darkness for shape in shapes]
-        answers = zip(shapes, seen, probabilities, judged, lengths, strict=True)
-        return [
-            Digit(shape.box, image, p, *((0.0, 0.0) if shape.mark else (float(sureness), length)))
-            for shape, image, p, sureness, length in answers
-        ]
+        lengths = photo.stroke_lengths(seen > 127) * sizes * [shape.darkness for shape in shapes]
+        marks = [shape.mark for shape in shapes]
+        sureness[marks] = lengths[marks] = 0
+        boxes = [shape.box for shape in shapes]
+        return list(map(Digit, boxes, seen, probabilities, sureness.tolist(), lengths.tolist()))
 
     def split(self, shape: Shape) -> list[Digit]:
         """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
@@ -209,10 +209,9 @@ def as_text(rows: Rows) -> str:
         return ""
     lines = []
     for row in rows:
-        gaps = [right.box[1] - left.box[3] for left, right in zip(row, row[1:], strict=False)]
-        wide = [
-            gap > d.box[2] - d.box[0] and d.length > 0 for gap, d in zip(gaps, row, strict=False)
-        ]
-        spaces = [" " if is_wide else "" for is_wide in [*wide, False]]
-        lines.append("".join(f"{digit}{space}" for digit, space in zip(row, spaces, strict=True)))
+        line = str(row[0])
+        for left, right in pairwise(row):
+            gap, height = right.box[1] - left.box[3], left.box[2] - left.box[0]
+            line += f" {right}" if left.length and gap > height else str(right)
+        lines.append(line)
     return "\n".join(line for line in lines if line.strip("? "))
