@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 HOUR = 3600  # seconds
@@ -56,7 +55,7 @@ def write_whole(path: str | Path, content: bytes | memoryview) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        retry_while_held(lambda: os.replace(temporary, path))
+        replace_when_free(temporary, path)
         if os.name == "posix":  # the new name reaches the disk, too
             with contextlib.suppress(OSError):  # some folders cannot be read, some not flushed
                 folder = os.open(path.parent, os.O_RDONLY)
@@ -80,12 +79,12 @@ def remove_leftovers(path: Path) -> None:
                 leftover.unlink()
 
 
-def retry_while_held(action: Callable[[], object], seconds: float = 2) -> None:
+def replace_when_free(temporary: Path, path: Path) -> None:
     """Try for two seconds: Excel, OneDrive or a virus scanner may hold a file on Windows."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 2
     while True:
         try:
-            action()
+            os.replace(temporary, path)
             return
         except PermissionError:
             if time.monotonic() > deadline:

@@ -174,13 +174,12 @@ def _pixels(content: bytes) -> bytes:
 
 def _mixed(pictures: list[Picture]) -> list[Picture]:
     """The pictures with their labels mixed evenly, each label's in the order of their names."""
-    groups: dict[int, list[Picture]] = {label: [] for label in range(10)}
-    for picture in sorted(pictures, key=lambda picture: picture[2]):
-        groups[picture[1]].append(picture)
+    pictures = sorted(pictures, key=lambda picture: picture[2])
+    # 9.png comes before 10.png
+    pictures.sort(key=lambda picture: re.sub("[0-9]+", lambda n: n[0].zfill(20), picture[2]))
     places = []
-    for group in groups.values():
-        # 9.png comes before 10.png
-        group.sort(key=lambda picture: re.sub("[0-9]+", lambda n: n[0].zfill(20), picture[2]))
+    for label in range(10):
+        group = [picture for picture in pictures if picture[1] == label]
         places += [((n + 0.5) / len(group), picture) for n, picture in enumerate(group)]
     return [picture for _, picture in sorted(places, key=lambda place: place[0])]
 

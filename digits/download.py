@@ -46,14 +46,14 @@ def ensure(root: str | Path, data: str = "auto", splits: Sequence[str] = SPLITS)
                     raise
                 print(f"{NOTICE}  What failed: {error}", file=sys.stderr, flush=True)
         folder = root / "generated"
-        if not filled(folder):
+        if not filled(folder, splits):
             print(f"{folder}: drawing digits, which takes a minute", file=sys.stderr, flush=True)
             synthetic.generate(folder)
         write_whole(folder / "README.txt", NOTICE.encode())
     return folder
 
 
-def filled(folder: Path, splits: Sequence[str] = SPLITS) -> bool:
+def filled(folder: Path, splits: Sequence[str]) -> bool:
     """Whether a folder has the data of these splits."""
     return all(find(folder, split) for split in splits)
 
