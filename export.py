@@ -116,8 +116,7 @@ class FromInk(nn.Module):
 
 def onnx(model: nn.Module) -> bytes:
     """An ONNX file of a network, checked against PyTorch; UserError."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         advice = "python -m pip install -r requirements-export.txt"
         raise UserError(f"{', '.join(missing)}: not installed, and ONNX needs it; {advice}")
     whole = nn.Sequential(FromInk(), model).eval()
@@ -162,8 +161,7 @@ def translated(whole: nn.Module) -> bytes:
 
 def in_integers(model: nn.Module, checkpoint: dict, options: argparse.Namespace) -> bytes:
     """A network in integers as a C file or as memory files; tells its accuracy; UserError."""
-    place = argparse.Namespace(data_dir=options.data_dir, data="auto", device="cpu")
-    train_set, test_set = data.load(("train", "test"), place)
+    train_set, test_set = data.load(("train", "test"), options)
     layers = quantize(layers_of(model), train_set.data[:CALIBRATION], options.bits)
     real, integer, same = (f"{100 * share:.2f} %" for share in compare(model, layers, test_set))
     about = {"mark": MARK, "title": title_of(type(model))}
@@ -178,18 +176,17 @@ def in_integers(model: nn.Module, checkpoint: dict, options: argparse.Namespace)
     return writer(layers, examples, about)
 
 
-def read_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line's options: `destination`, `checkpoint`, `bits` and `data_dir`."""
+def read_command_line(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = program.Parser(__doc__)
+    parser.set_defaults(data="auto", device="cpu")
     add = parser.add_argument
     add("destination", type=Path, help="the file to write; its ending is one of those above")
     add("--checkpoint", type=Path, help="weights (default: the shipped ones)")
     add("--bits", type=int, choices=BITS, help=".c, .zip: bits of a weight (default: 8)")
     add("--data-dir", type=Path, help=".c, .zip: where MNIST is (default: data)")
     options = parser.parse_args(argv)
-    ending = options.destination.suffix
+    name, ending = printable(options.destination), options.destination.suffix
     if ending not in ENDINGS:
-        name = printable(options.destination)
         parser.error(f"{name}: its ending is none of {', '.join(ENDINGS)}")
     integers = ending in (".c", ".zip")
     if not integers and (options.bits or options.data_dir):
@@ -201,7 +198,6 @@ def read_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @program.guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; gives its exit status."""
     options = read_command_line(argv)
     path, name = options.destination, printable(options.destination)
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
@@ -211,12 +207,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(weights_in_words(options.checkpoint, checkpoint))
     model = network(checkpoint)
     if path.suffix == ".html":
-        content = page(model, checkpoint)
+        write_whole(path, page(model, checkpoint))
     elif path.suffix == ".onnx":
-        content = onnx(model)
+        write_whole(path, onnx(model))
     else:
-        content = in_integers(model, checkpoint, options)
-    write_whole(path, content)
+        write_whole(path, in_integers(model, checkpoint, options))
     print(name)
     return 0
 

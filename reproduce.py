@@ -50,7 +50,6 @@ Plan = dict[str, list[Config]]  # the runs of each experiment
 
 @functools.lru_cache
 def load(source: str, device: torch.device, data_dir: str) -> list[MNIST]:
-    """The training set and the test set; DataError."""
     options = argparse.Namespace(data=source, device=device, data_dir=data_dir)
     return data.load(("train", "test"), options, lambda line: None)
 
@@ -85,8 +84,8 @@ def survey(plan: Plan, device: torch.device) -> tuple[tables.Results, list]:
     so, and it starts anew.
     """
     results: tables.Results = {}
-    others = []
-    for name, config in [(name, config) for name, configs in plan.items() for config in configs]:
+    runs, others = [(name, config) for name in plan for config in plan[name]], []
+    for name, config in runs:
         history, differing = [], []
         with contextlib.suppress(CheckpointError):  # it was not started, or its file is damaged
             saved = checkpoint.load(RUNS / config.name)
@@ -221,16 +220,10 @@ def draw_hardest(configs: list[Config], test_set: MNIST) -> None:
     style.save(figure, tables.ROOT / "plots" / "hardest.png")
 
 
-def exported(options: argparse.Namespace) -> str:
-    """The experiment whose weights are exported: the one that was named, else `best`."""
-    return options.only[0] if len(options.only) == 1 else "best"
-
-
 # The program
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line's options."""
     parser = program.Parser(__doc__)
     add = parser.add_argument
     all_names = ",".join(EXPERIMENTS)
@@ -256,7 +249,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"argument --only: {unknown[0]!r} is none of {all_names}")
     if not all(1 <= number <= 1000 for number in (options.jobs, options.seeds or 1)):
         parser.error("arguments --jobs, --seeds: must be from 1 to 1000")
-    if options.export and exported(options) not in options.only:
+    options.exported = options.only[0] if len(options.only) == 1 else "best"
+    if options.export and options.exported not in options.only:
         parser.error("argument --export: name one experiment with --only")
     options.device = parse(["--device", options.device], "")[1].device
     return options
@@ -264,7 +258,6 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 @program.guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; gives its exit status."""
     options = parse_options(argv)
     distributed.require_one_process("reproduce.py")
     if options.list:
@@ -284,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         succeeded = run_all(plan, options)
     write(plan, options)
     if options.export:
-        config = plan[exported(options)][0]
+        config = plan[options.exported][0]
         if config in [unfinished for _, unfinished, _ in survey(plan, options.device)[1]]:
             raise UserError(f"--export: {config.name} is not finished; run it first")
         checkpoint.export(RUNS / config.name, options.export)

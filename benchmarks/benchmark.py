@@ -57,23 +57,6 @@ THREADS = {"as it comes": None, "one thread": "1"}
 # The programs that this project is compared with. They run in a folder beside that of the data.
 
 
-class Pictures:
-    """A file for each image, opened when it is needed."""
-
-    def __init__(self, folder, transform):
-        self.folder, self.names, self.transform = folder, os.listdir(folder), transform
-
-    def __len__(self):
-        return len(self.names)
-
-    def __getitem__(self, index):
-        from PIL import Image
-
-        name = self.names[index]
-        image = self.transform(Image.open(os.path.join(self.folder, name)))
-        return image, int(name.split("_")[1].split(".")[0])
-
-
 def usual(model, epochs=5, published=False):
     """The usual program, in the form of pytorch/examples, mnist/main.py: train, test, draw curves.
 
@@ -84,13 +67,17 @@ def usual(model, epochs=5, published=False):
 
     import matplotlib.pyplot as plt
     import torch
+    from PIL import Image
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
     steps = transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose(steps)
     if published:
-        train_set, test_set = (Pictures(f"../data/png/{s}", transform) for s in ("train", "test"))
+        folders = "../data/png/train", "../data/png/test"
+        train_set, test_set = (
+            datasets.ImageFolder(f, transform, loader=Image.open) for f in folders
+        )
     else:
         train_set, test_set = (datasets.MNIST("../data", s, transform) for s in (True, False))
     train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
@@ -184,10 +171,11 @@ def prepare(source):
     for split, name in (("train", "train"), ("test", "t10k")):
         mnist = MNIST(source, train=split == "train")
         images, labels = mnist.data.numpy(), mnist.targets.byte().numpy()
-        folder = Path("../data/png", split)
-        folder.mkdir(parents=True)
+        folders = [Path("../data/png", split, str(digit)) for digit in range(10)]
+        for folder in folders:
+            folder.mkdir(parents=True)
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            Image.fromarray(image).save(folder / f"{number:05}_{label}.png")
+            Image.fromarray(image).save(folders[label] / f"{number:05}.png")
         for kind, values in (("images", images), ("labels", labels)):
             header = struct.pack(f">{1 + values.ndim}I", 2048 + values.ndim, *values.shape)
             (raw / f"{name}-{kind}-idx{values.ndim}-ubyte").write_bytes(header + values.tobytes())
@@ -199,7 +187,7 @@ def prepare(source):
 
 def run(command, threads, source, work):
     """Run a command in an empty folder; gives its seconds, its accuracy (%) and its output."""
-    own = {"OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}  # as if nothing had been set
+    own = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY"}  # as if nothing had been set
     environment = {name: value for name, value in os.environ.items() if name not in own}
     environment |= {"MNIST_FOLDER": source, "PYTHONWARNINGS": "ignore"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])
@@ -218,27 +206,28 @@ def run(command, threads, source, work):
             words = [sys.executable, *words]
             processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, **how))
         output, *_ = [process.communicate()[0] for process in processes]
+        whole = time.perf_counter() - start
     finally:
         for process in processes:
             process.kill()
     if any(process.wait() for process in processes):
         raise UserError(f"{command}: failed; its error is above")
-    values = {"seconds": time.perf_counter() - start, "output": output.strip()}
-    values |= {
-        name: float(text) for name, text in re.findall(r"^(seconds) ([\d.]+)$", output, re.M)
-    }
+    seconds = re.search(r"^seconds ([\d.]+)$", output, re.M)  # of an epoch alone
     accuracy = re.search(r"test accuracy ([\d.]+) %", output)
-    return values | {"accuracy": float(accuracy[1]) if accuracy else None}
+    return {
+        "seconds": float(seconds[1]) if seconds else whole,
+        "accuracy": float(accuracy[1]) if accuracy else None,
+        "output": output.strip(),
+    }
 
 
 def measure(commands, threads, repeats, source, work):
     """Run commands in turn; gives {program: {"seconds": [...], "accuracy": [...]}}."""
     measured = {side: {"seconds": [], "accuracy": []} for side in commands}
-    for _ in range(repeats):
-        for side, command in commands.items():
-            values = run(command, threads, source, work)
-            for key in measured[side]:
-                measured[side][key].append(values[key])
+    for side, command in [*commands.items()] * repeats:
+        values = run(command, threads, source, work)
+        for key, numbers in measured[side].items():
+            numbers.append(values[key])
     return measured
 
 
@@ -258,13 +247,9 @@ def machine():
 
 def table(results):
     """All that stands between the two markers of docs/speed.md."""
-    lines = [
-        f"Measured on {results['date']} on {results['data']}; load {max(results['loads']):.2f} "
-        f"before it; {results['machine']}.",
-        "",
-        "| what | threads | program | seconds: median (lowest to highest) | times | accuracy (%) |",
-        "| --- | --- | --- | ---: | ---: | ---: |",
-    ]
+    from study.tables import markdown
+
+    rows = []
     for key in (f"{what}, {how}" for what in MEASUREMENTS for how in THREADS):
         measured = results["measured"].get(key, {})
         for side, values in measured.items():
@@ -272,9 +257,12 @@ def table(results):
             low, middle, high = (f"{f(seconds):.3g}" for f in (min, median, max))
             times = median(b / a for a, b in zip(first, seconds, strict=True))
             right = "" if None in values["accuracy"] else f"{median(values['accuracy']):.2f}"
-            cells = [*key.split(", "), side, f"{middle} ({low} to {high})", f"{times:.2f}", right]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            numbers = f"{middle} ({low} to {high})", f"{times:.2f}", right
+            rows.append([*key.split(", "), side, *numbers])
+    load = f"load {max(results['loads']):.2f} before it"
+    about = f"Measured on {results['date']} on {results['data']}; {load}; {results['machine']}."
+    columns = ["what", "threads", "program", "seconds: median (lowest to highest)", "times"]
+    return "\n".join([about, "", *markdown([*columns, "accuracy (%)"], rows, left=3)])
 
 
 def sentence(results):

@@ -71,8 +71,8 @@ def cost_table(layers, images):
     return tables.markdown(columns, rows, left=2)
 
 
-def times(model, layers, image):
-    """Seconds from an image's bytes to its logits in each program, as median over the rounds."""
+def time_table(model, layers, image):
+    """From an image's bytes to its logits in each program: medians, and parts of PyTorch's."""
     import onnxruntime
 
     torch.set_num_threads(1)
@@ -100,14 +100,10 @@ def times(model, layers, image):
                 for _ in range(CALLS):
                     program()
                 seconds[name].append((time.perf_counter() - began) / CALLS)
-    return {name: median(rounds) for name, rounds in seconds.items()}
-
-
-def time_table(seconds):
-    """The times in microseconds, and as parts of PyTorch's."""
+    medians = {name: median(rounds) for name, rounds in seconds.items()}
     rows = [
-        [name, f"{1e6 * value:.0f} µs", f"{value / seconds['PyTorch']:.2f}"]
-        for name, value in seconds.items()
+        [name, f"{1e6 * value:.0f} µs", f"{value / medians['PyTorch']:.2f}"]
+        for name, value in medians.items()
     ]
     return tables.markdown(["program", "one image", "of PyTorch's time"], rows)
 
@@ -116,17 +112,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", metavar="RUN")
     parser.add_argument("--data-dir", default="data")
-    parser.add_argument("--document", type=Path, default=DOCUMENT)
     options = parser.parse_args()
     train_set, test_set = MNIST(options.data_dir), MNIST(options.data_dir, train=False)
     model = export.network(export.load(export.BEST))
     layers = quantize(export.layers_of(model), train_set.data[: export.CALIBRATION])
     for what, lines in {
-        "times": time_table(times(model, layers, test_set.data[:1])),
+        "times": time_table(model, layers, test_set.data[:1]),
         "costs": cost_table(layers, test_set.data[:1]),
         "accuracy": accuracy_table(options.runs, train_set, test_set),
     }.items():
-        tables.include(options.document, what, "\n".join(lines))
+        tables.include(DOCUMENT, what, "\n".join(lines))
 
 
 if __name__ == "__main__":

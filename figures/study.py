@@ -116,8 +116,8 @@ def regularization(points: Mapping[tuple[int, float, float], Sequence[float]]) -
     heading = "Validation error (%) with dropout and weight decay"
     figure = titled(heading, 4 * len(lengths), 4.6, key)
     panels = figure.subplots(1, len(lengths), squeeze=False)[0]
+    darkest = 3 * means.max() - 2 * means.min()  # is not reached: black text is clear on all
     for axes, epochs, mean, spread in zip(panels, lengths, means, spreads, strict=True):
-        darkest = 3 * means.max() - 2 * means.min()  # is not reached: black text is clear on all
         axes.imshow(mean, "Reds", vmin=means.min(), vmax=darkest)
         for (row, column), value in np.ndenumerate(mean):
             weight = "bold" if value == mean.min() else "normal"

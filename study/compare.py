@@ -25,11 +25,10 @@ CODE = ("source", "optimizer_class", "scheduler_class")  # what a person may edi
 class Group:
     """Runs that differ in nothing but their seed."""
 
+    name: str
     config: Config  # with seed 0
     code: list[str | None]
-    folders: list[Path]
     histories: dict[int, History]  # by seed
-    name: str = ""
 
 
 def compare(names: Sequence[str]) -> int:
@@ -91,20 +90,16 @@ def grouped(folders: Iterable[Path]) -> list[Group]:
             raise CheckpointError(f"{folder}: only {epochs} are finished; continue it (--resume)")
         config = dataclasses.replace(saved["config"], seed=0)
         code = [saved["versions"].get(part) for part in CODE]
-        for group in groups:
-            if (group.config, group.code) == (config, code) and seed not in group.histories:
-                break
-        else:
-            group = Group(config, code, [], {})
+        alike = [group for group in groups if (group.config, group.code) == (config, code)]
+        group = next((group for group in alike if seed not in group.histories), None)
+        if group is None:
+            name = folder.name if folder.parent == RUNS else str(folder)
+            group = Group(name, config, code, {})
             groups.append(group)
-        group.folders.append(folder)
         group.histories[seed] = history
-    for group in groups:
-        folder = group.folders[0]
-        group.name = folder.name if folder.parent == RUNS else str(folder)
     stems = [re.sub(r"_seed\d+", "", group.name) for group in groups]
     for group, stem in zip(groups, stems, strict=True):
-        if len(group.folders) > 1 and stems.count(stem) == 1:
+        if len(group.histories) > 1 and stems.count(stem) == 1:
             group.name = stem
     return groups
 

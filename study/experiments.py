@@ -46,22 +46,18 @@ class Setting(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The options of main.py."""
         return f"--epochs {self.epochs} --dropout {self.dropout} --weight-decay {self.decay}"
 
     @property
-    def judged(self) -> str:
-        """The name of the experiment that judges the setting on held-out training images."""
+    def judged(self) -> str:  # the name of an experiment; `tested` is that of the other one
         return f"{self.tested}_val"
 
     @property
     def tested(self) -> str:
-        """The name of the experiment that tests the setting on the test set."""
         return f"epochs{self.epochs}_dropout{self.dropout}_wd{self.decay}"
 
     @property
     def baseline(self) -> "Setting":
-        """The setting of the same length without any regularisation."""
         return Setting(self.epochs, 0, 0)
 
 

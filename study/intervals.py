@@ -47,18 +47,17 @@ def verdict(
     return f"{difference}. More than noise: {'better' if mean > 0 else 'worse'}."
 
 
-def seeds_needed(deviation: float, difference: float, power: float = 0.8) -> int:
-    """How many seeds show a difference, in `power` of all paired comparisons, at the 5 % level.
+def seeds_needed(deviation: float, difference: float) -> int:
+    """How many seeds show a difference, in 80 % of all paired comparisons, at the 5 % level.
 
     `deviation` is that of the paired differences between the seeds. The test is the two-sided
     paired t-test, whose power is that of the noncentral t distribution.
     """
     from scipy import stats  # here, because it takes half a second to import
 
-    for seeds in itertools.count(2):
+    def power(seeds: int) -> float:
         freedom, shift = seeds - 1, difference / deviation * math.sqrt(seeds)
         limit = stats.t.ppf(0.975, freedom)
-        seen = stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift)
-        if seen >= power:
-            break
-    return seeds
+        return stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift)
+
+    return next(seeds for seeds in itertools.count(2) if power(seeds) >= 0.8)

@@ -8,6 +8,7 @@ import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from files import write_whole
 from handwriting import picture
@@ -59,15 +60,14 @@ def read(path: Path = RESULTS) -> Results:
     return {name: histories for name, histories in results.items() if histories}
 
 
-def write(results: Results, versions: Mapping[str, object], path: Path = RESULTS) -> None:
+def write(results: Results, versions: dict[str, Any], path: Path = RESULTS) -> None:
     """Put complete experiments into the committed file; the rows of all others stay. OSError."""
     rows: dict[str, list] = {name: [] for name in ALL}
     for row in read_rows(path):
         rows[row["experiment"]].append(row)
-    made_with = {key: versions[key] for key in VERSIONS}
     for name, histories in results.items():
         rows[name] = [
-            {"experiment": name, "seed": seed} | row | made_with
+            {"experiment": name, "seed": seed} | row | versions
             for seed, history in histories.items()
             for row in (history if name in EXPERIMENTS else history[-1:])
         ]
@@ -76,7 +76,6 @@ def write(results: Results, versions: Mapping[str, object], path: Path = RESULTS
 
 
 def last(histories: Mapping[int, History], metric: str, scale: float = 1) -> list[float]:
-    """A metric after the last epoch, for each seed."""
     return [scale * history[-1][metric] for history in histories.values()]
 
 
@@ -86,7 +85,6 @@ def errors(histories: Mapping[int, History]) -> list[float]:
 
 
 def seconds(histories: Mapping[int, History]) -> float:
-    """The time of training and testing, of the fastest seed."""
     return min(sum(row["seconds"] for row in history) for history in histories.values())
 
 
@@ -112,8 +110,8 @@ def main_table(results: Results, names: Sequence[str]) -> list[str]:
         row += [f"{published[3]:.2f}" if published else "–", mean_and_deviation(accuracy, 2)]
         row += [f"{min(accuracy):.2f} to {max(accuracy):.2f}", str(len(accuracy))]
         rows.append([*row, f"{seconds(results[name]):.0f} s"])
-    columns = "experiment command parameters published", "test accuracy (%)", "range n time"
-    return markdown([*columns[0].split(), columns[1], *columns[2].split()], rows, left=2)
+    columns = ["experiment", "command", "parameters", "published", "test accuracy (%)"]
+    return markdown([*columns, "range", "n", "time"], rows, left=2)
 
 
 def detail_table(results: Results) -> list[str]:

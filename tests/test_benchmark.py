@@ -77,7 +77,7 @@ def test_the_programs_that_are_compared_learn_the_same_digits(tmp_path, monkeypa
     monkeypatch.setenv("MNIST_FOLDER", str(tmp_path))
     benchmark.prepare(str(tmp_path))
     assert capsys.readouterr().out == "NOT the published MNIST\n"
-    assert len(list((tmp_path / "data" / "png" / "train").iterdir())) == 600
+    assert len(list((tmp_path / "data" / "png" / "train").rglob("*.png"))) == 600
     benchmark.usual("mlp")
     benchmark.usual("mlp", published=True)
     benchmark.scikit_learn()
