@@ -28,13 +28,7 @@ RUNNING_AVERAGES = "training values are running averages, each in the middle of 
 
 
 def draw_means(
-    axes: Axes,
-    histories: Sequence[History],
-    part: str,
-    metric: str,
-    color: ColorType,
-    place: float,
-    style: str = "-",
+    axes: Axes, histories: Sequence[History], part: str, metric: str, color: ColorType, place: float
 ) -> Line2D:
     """Draw a metric of "train" or "test" over the epochs: the mean of some runs, and their range.
 
@@ -48,7 +42,7 @@ def draw_means(
     mean, low, high = (f(values, axis=0) for f in (np.nanmean, np.nanmin, np.nanmax))
     places = np.arange(len(mean)) + place
     marker = "o" if len(mean) <= 12 else None  # more would touch each other
-    (line,) = axes.plot(places, mean, style, marker=marker, markersize=4, color=color)
+    (line,) = axes.plot(places, mean, marker=marker, markersize=4, color=color)
     if len(values) > 1:
         axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
         if len(mean) == 1:  # a band of no width
@@ -129,9 +123,8 @@ def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: st
         text = f"{count:,}" if count else "·"
         axes.text(answer, label, text, ha="center", va="center", color=color, weight=weight)
     axes.set(xlabel="the network's answer", ylabel="label", xticks=range(10), yticks=range(10))
-    mistaken, total = wrong.sum(), counts.sum()
-    share = f"{100 * mistaken / total:.2f} %"
-    axes.set_title(f"{mistaken:,} mistakes in {total:,} images ({share}), in red", fontsize=10)
+    mistakes = f"{wrong.sum():,} mistakes in {len(labels):,} images"
+    axes.set_title(f"{mistakes} ({100 * wrong.sum() / len(labels):.2f} %), in red", fontsize=10)
     return figure
 
 

@@ -22,12 +22,10 @@ Published = tuple[float, float, float, float]  # train loss, accuracy (%), test 
 
 
 def counted(name: str, histories: Mapping[int, History]) -> str:
-    """A name and the number of its seeds, in words."""
     return f"{name}, {len(histories)} seed{'s' if len(histories) > 1 else ''}"
 
 
 def round_numbers(axis: Axis, unit: str) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5, with their unit."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(f"{{x:g}} {unit}")
@@ -92,7 +90,8 @@ def comparison(
             histories = list(seeds.values())
             handles.append(run.draw_means(axes, histories, "test", metric, color, place))
             if training:
-                run.draw_means(axes, histories, "train", metric, color, place - 0.5, "--")
+                line = run.draw_means(axes, histories, "train", metric, color, place - 0.5)
+                line.set_linestyle("--")
         run.frame(axes, metric, epochs)
         if epochs == 1:
             axes.set(xticks=[], xlabel="after one epoch")

@@ -67,8 +67,7 @@ def logits(layers: Sequence[Layer], pixels: torch.Tensor) -> torch.Tensor:
 @torch.inference_mode()
 def compare(model: nn.Module, layers: Sequence[Layer], dataset: MNIST) -> tuple[float, ...]:
     """Accuracies in floating point and in integers, and the share of answers that are the same."""
-    batches = [normalize(pixels) for pixels in dataset.data.split(500)]
-    real = torch.cat([model(images).argmax(1) for images in batches])
+    real = torch.cat([model(normalize(batch)).argmax(1) for batch in dataset.data.split(500)])
     integer = logits(layers, dataset.data).argmax(1)
     pairs = (real, dataset.targets), (integer, dataset.targets), (integer, real)
     return tuple((answers == others).float().mean().item() for answers, others in pairs)
@@ -100,9 +99,9 @@ def quantize(network: Sequence[nn.Module], pixels: torch.Tensor, bits: int = 8) 
         most = (values.relu() if relu else values.abs()).max().item()
         if not math.isfinite(most + weight.abs().max() + bias.abs().max()):
             raise UserError(f"{module}: its values are not finite; train again")
-        before = layers[-1] if layers else Layer("image")
+        prior = layers[-1] if layers else Layer("image")
         is_last = stop == len(modules)
-        fit = _fit(weight, bias, bits, before, None if is_last else most, 0 if relu else 128)
+        fit = _fit(weight, bias, bits, prior, None if is_last else most, 0 if relu else 128)
         layers.append(Layer(type(module).__name__, *fit))
         for other in after:
             values = other(values)
@@ -113,16 +112,11 @@ def quantize(network: Sequence[nn.Module], pixels: torch.Tensor, bits: int = 8) 
 
 
 def _fit(
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    bits: int,
-    before: Layer,
-    most: float | None,
-    zero: int,
+    weight: torch.Tensor, bias: torch.Tensor, bits: int, prior: Layer, most: float | None, zero: int
 ) -> tuple[torch.Tensor, torch.Tensor, int | None, int, int]:
     """Weight, bias, shift, zero and exponent of a layer; no image makes a sum leave 32 bits.
 
-    `before` is the layer before it; `most` is the largest activation, or None for logits.
+    `prior` is the layer before it; `most` is the largest activation, or None for logits.
     """
     tiny, limit = 1e-30, 2 ** (bits - 1) - 1  # tiny: for layers whose values are all zero
 
@@ -135,8 +129,8 @@ def _fit(
     unclipped = math.floor(math.log2(limit / max(weight.abs().max().item(), tiny)))
     best = min(range(unclipped, unclipped + 3), key=error)
     for fraction in itertools.count(best, -1):
-        weights, sums, shift = rounded(fraction), before.exponent + fraction, None
-        biases = (bias * 2.0**sums).round() - before.zero * weights.flatten(1).sum(1)
+        weights, sums, shift = rounded(fraction), prior.exponent + fraction, None
+        biases = (bias * 2.0**sums).round() - prior.zero * weights.flatten(1).sum(1)
         exponent = sums
         if most is not None:
             exponent = min(sums, math.floor(math.log2((255 - zero) / max(most, tiny))))

@@ -59,9 +59,8 @@ def c_file(layers: Sequence[Layer], images: torch.Tensor, about: Mapping[str, ob
         fields["type"] = "uint8_t" if hidden else "int32_t"
         if layer.weight is not None and layer.bias is not None:
             fields |= {"weights": braces(layer.weight), "biases": braces(layer.bias)}
-            fields |= dict(
-                zip(("channels", "rows", "columns"), layer.weight.shape[1:], strict=False)
-            )
+            channels = layer.weight.shape[1:]
+            fields |= dict(zip(("channels", "rows", "columns"), channels, strict=False))
             result = "sums[x]" if layer.kind == "Conv2d" else "sum"
             fields["result"] = f"activation({result}, {layer.shift})" if hidden else result
             constants += layer.weight.numel() + 4 * layer.bias.numel()

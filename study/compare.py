@@ -105,7 +105,6 @@ def grouped(folders: Iterable[Path]) -> list[Group]:
 
 
 def tested_on(*groups: Group) -> str:
-    """The sets that some runs were tested on, in words."""
     return " or ".join(dict.fromkeys(group.config.evaluated for group in groups))
 
 

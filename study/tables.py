@@ -13,16 +13,7 @@ from typing import Any
 from files import write_whole
 from handwriting import picture
 from model import build
-from study.experiments import (
-    ALL,
-    DECAYS,
-    DROPOUTS,
-    EXPERIMENTS,
-    LENGTHS,
-    PAIRS,
-    SETTINGS,
-    Setting,
-)
+from study.experiments import ALL, DECAYS, DROPOUTS, EXPERIMENTS, LENGTHS, PAIRS, SETTINGS, Setting
 from study.intervals import History, differences, seeds_needed, verdict
 from training import checkpoint
 from training.checkpoint import METRICS
@@ -118,15 +109,14 @@ def detail_table(results: Results) -> list[str]:
     """The table of losses, beside the published ones."""
     rows = []
     for name, histories in results.items():
-        published = EXPERIMENTS[name].published
         loss = mean_and_deviation(last(histories, "train_loss"), 4)
         accuracy = mean_and_deviation(last(histories, "train_accuracy", 100), 2)
         test_loss = mean_and_deviation(last(histories, "test_loss"), 4)
+        published = EXPERIMENTS[name].published
         text = "{:.4f}, {:.2f}, {:.4f}".format(*published) if published else "–"
         rows.append([name, loss, accuracy, test_loss, text])
-    last_column = "published: train loss, accuracy, test loss"
-    columns = ["experiment", "train loss", "train accuracy (%)", "test loss", last_column]
-    return markdown(columns, rows)
+    columns = ["experiment", "train loss", "train accuracy (%)", "test loss"]
+    return markdown([*columns, "published: train loss, accuracy, test loss"], rows)
 
 
 def all_tables(results: Results) -> str:
