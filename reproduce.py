@@ -266,6 +266,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     torch.set_num_threads(1)  # as in every run
     plan = make_plan(options.only, options)
+    if options.export and options.exported not in plan:
+        raise UserError("--export: generated is tested on MNIST, which is not there; get it first")
     if options.study:
         plan |= tests(plan, options)
     if options.commands:

@@ -57,6 +57,23 @@ THREADS = {"as it comes": None, "one thread": "1"}
 # The programs that this project is compared with. They run in a folder beside that of the data.
 
 
+class Pictures:
+    """A file for each image, opened when it is needed."""
+
+    def __init__(self, folder, transform):
+        self.folder, self.names, self.transform = folder, os.listdir(folder), transform
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        from PIL import Image
+
+        name = self.names[index]
+        image = self.transform(Image.open(os.path.join(self.folder, name)))
+        return image, int(name.split("_")[1].split(".")[0])
+
+
 def usual(model, epochs=5, published=False):
     """The usual program, in the form of pytorch/examples, mnist/main.py: train, test, draw curves.
 
@@ -67,17 +84,13 @@ def usual(model, epochs=5, published=False):
 
     import matplotlib.pyplot as plt
     import torch
-    from PIL import Image
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
     steps = transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose(steps)
     if published:
-        folders = "../data/png/train", "../data/png/test"
-        train_set, test_set = (
-            datasets.ImageFolder(f, transform, loader=Image.open) for f in folders
-        )
+        train_set, test_set = (Pictures(f"../data/png/{s}", transform) for s in ("train", "test"))
     else:
         train_set, test_set = (datasets.MNIST("../data", s, transform) for s in (True, False))
     train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
@@ -171,11 +184,10 @@ def prepare(source):
     for split, name in (("train", "train"), ("test", "t10k")):
         mnist = MNIST(source, train=split == "train")
         images, labels = mnist.data.numpy(), mnist.targets.byte().numpy()
-        folders = [Path("../data/png", split, str(digit)) for digit in range(10)]
-        for folder in folders:
-            folder.mkdir(parents=True)
+        folder = Path("../data/png", split)
+        folder.mkdir(parents=True)
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            Image.fromarray(image).save(folders[label] / f"{number:05}.png")
+            Image.fromarray(image).save(folder / f"{number:05}_{label}.png")
         for kind, values in (("images", images), ("labels", labels)):
             header = struct.pack(f">{1 + values.ndim}I", 2048 + values.ndim, *values.shape)
             (raw / f"{name}-{kind}-idx{values.ndim}-ubyte").write_bytes(header + values.tobytes())

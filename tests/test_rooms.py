@@ -21,14 +21,14 @@ ROOMS = [  # from the ground up: a file imports from its own room and from those
     "reproduce export benchmarks",
 ]
 LINES = {  # of Python in each room, at most: before one grows, look for what could go
-    "scripts": 1200,
+    "scripts": 1195,
     "digits": 880,
     "handwriting": 880,
     "figures": 590,
     "integers": 250,
-    "training": 1590,
+    "training": 1550,
     "study": 520,
-    "benchmarks": 470,
+    "benchmarks": 475,
     "tests": 7300,
 }
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names.split()}
