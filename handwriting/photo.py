@@ -62,7 +62,9 @@ def ink_of(channel: np.ndarray) -> np.ndarray:
     """Ink (H x W): how much darker a pixel is than the brightest around it, whatever the light."""
     picture = Image.fromarray(channel)
     small = np.asarray(resized(picture, 160).filter(ImageFilter.MedianFilter(3)))
-    paper = ndimage.grey_closing(small, (49, 49))  # without what is darker than its surroundings
+    # Without what is darker than its surroundings. Each edge goes on outside: mirrored there, as
+    # scipy does it, the tip of a shadow would be a dark spot.
+    paper = ndimage.grey_closing(np.pad(small, 24, mode="edge"), (49, 49))[24:-24, 24:-24]
     paper = Image.fromarray(ndimage.minimum_filter(paper, 5))
     paper = np.asarray(paper.resize(picture.size, Image.Resampling.BILINEAR))
     white = max(0.1, np.percentile(paper, 95))
@@ -168,7 +170,8 @@ def writing_in(ink: np.ndarray, faintest: float) -> tuple[float, float]:
         if parts.scores.any():
             main = (parts.labels == parts.scores.argmax() + 1) & (ink > level)
             darkness = np.percentile(ink[main], 85)
-            return max(level, 0.25 * darkness), float(darkness)
+            if darkness >= 1.5 * faintest:
+                return max(level, 0.25 * darkness), float(darkness)
     return 1, 0
 
 
@@ -196,7 +199,7 @@ def shapes_in(ink: np.ndarray) -> Iterator[list[Shape]]:
     mask = ink > level
     height = usual_height(parts_of(mask, ink, 0.6)) or usual_height(parts_of(mask, ink, 0.9))
     clear = np.clip((ink / max(darkness, LEAST_INK) - 0.2) / 0.5, 0, 1)
-    for gap in GAPS if darkness >= 1.5 * faintest else ():
+    for gap in GAPS if darkness else ():
         bridged = ndimage.binary_dilation(mask, iterations=int(1 + gap / 2 * height))
         parts = parts_of(bridged, ink, 0.9)
         usual = usual_height(parts)
