@@ -14,7 +14,17 @@ from digits.augment import augment
 import numpy as np
 import pytest
 import torch
-from archives import DATA, assert_intact, files_named, idx_files, lay, tarred
+from archives import (
+    DATA,
+    assert_intact,
+    csv_file,
+    files_named,
+    idx_files,
+    keras,
+    lay,
+    tarred,
+    zipped,
+)
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
 
@@ -146,15 +156,31 @@ def genuine(tmp_path_factory):
     return root
 
 
-def test_genuine_mnist_has_the_published_digests(genuine, tmp_path):
+def test_genuine_mnist_has_the_published_digests(genuine):
     for _ in ("decoded", "cached"):
         train, test = MNIST(genuine), MNIST(genuine, train=False)
         assert train.published and test.published
         assert (len(train), len(test)) == (60_000, 10_000)
         counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
         assert torch.bincount(train.targets).tolist() == counts
-    lay(tmp_path, idx_files(test.data.numpy(), test.targets.numpy(), splits=("t10k",)))
-    assert MNIST(tmp_path, train=False).published  # in another form
+
+
+FORMS = {
+    "zip": lambda data: {"test.zip": zipped(files_named("{1}/{0}.png", *data))},
+    "folder": lambda data: files_named("test/{1}/{0}.png", *data),
+    "mnist_png": lambda data: {"mnist_png.tar": tarred(files_named("testing/{1}/{0}.png", *data))},
+    "IDX": lambda data: idx_files(*data, splits=("t10k",)),
+    "npz": lambda data: {"mnist.npz": keras(*data)},
+    "CSV": lambda data: {"mnist_test.csv": csv_file(*data)},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_genuine_mnist_is_published_in_every_form(genuine, tmp_path, form):
+    """The test images; the 60,000 others would take minutes."""
+    test = MNIST(genuine, train=False)
+    lay(tmp_path, FORMS[form]((test.data.numpy(), test.targets.numpy())))
+    assert MNIST(tmp_path, train=False).published
 
 
 def test_genuine_mnist_agrees_with_an_independent_decoder(genuine):

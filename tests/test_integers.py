@@ -128,13 +128,13 @@ def test_c_and_python_agree_in_every_logit(tmp_path, sets, name):
         assert torch.equal(logits, quantize.logits(layers, pixels))
 
 
-@pytest.mark.parametrize(("name", "count"), [("lenet5.pt", 10_000), ("handwriting.pt", 1_000)])
-def test_the_shipped_weights_lose_nothing_in_c(tmp_path, sets, name, count, monkeypatch):
-    """On all test images; Python counts the same sums for all or for some of them."""
+@pytest.mark.parametrize("name", ["lenet5.pt", "handwriting.pt"])
+def test_the_shipped_weights_lose_nothing_in_c(tmp_path, sets, name, monkeypatch):
+    """C and Python count the same sums for all test images."""
     network = shipped(name)
     layers = quantize.quantize(network, sets[0])
     (logits,) = in_c(tmp_path, [layers], sets[1])
-    assert torch.equal(logits[:count], quantize.logits(layers, sets[1][:count]))
+    assert torch.equal(logits, quantize.logits(layers, sets[1]))
     if folder := os.environ.get("MNIST_DIR"):
         test_set = MNIST(folder, train=False)
         monkeypatch.setattr(quantize, "logits", lambda *_: logits)  # they take seconds
