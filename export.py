@@ -207,11 +207,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(weights_in_words(options.checkpoint, checkpoint))
     model = network(checkpoint)
     if path.suffix == ".html":
-        write_whole(path, page(model, checkpoint))
+        content = page(model, checkpoint)
     elif path.suffix == ".onnx":
-        write_whole(path, onnx(model))
+        content = onnx(model)
     else:
-        write_whole(path, in_integers(model, checkpoint, options))
+        content = in_integers(model, checkpoint, options)
+    write_whole(path, content)
     print(name)
     return 0
 

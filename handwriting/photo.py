@@ -64,7 +64,9 @@ def ink_of(channel: np.ndarray) -> np.ndarray:
     small = np.asarray(resized(picture, 160).filter(ImageFilter.MedianFilter(3)))
     # Without what is darker than its surroundings. Each edge goes on outside: mirrored there, as
     # scipy does it, the tip of a shadow would be a dark spot.
-    paper = ndimage.grey_closing(np.pad(small, 24, mode="edge"), (49, 49))[24:-24, 24:-24]
+    reach = 24
+    paper = ndimage.grey_closing(np.pad(small, reach, mode="edge"), 2 * reach + 1)
+    paper = paper[reach:-reach, reach:-reach]
     paper = Image.fromarray(ndimage.minimum_filter(paper, 5))
     paper = np.asarray(paper.resize(picture.size, Image.Resampling.BILINEAR))
     white = max(0.1, np.percentile(paper, 95))
