@@ -48,8 +48,7 @@ class Report:
     def progress(self, batches: Iterable, epoch: int, steps: int) -> Iterable:
         """An epoch's batches, with a progress bar where stderr is a terminal."""
         hidden = self.silent or None  # None: where it is no terminal
-        text = f"epoch {epoch}"
-        return tqdm(batches, text, total=steps, unit="batch", leave=False, disable=hidden)
+        return tqdm(batches, f"epoch {epoch}", steps, leave=False, unit="batch", disable=hidden)
 
     def introduce(self, model: nn.Module, device: torch.device) -> None:
         """Say how large the network is and where it is trained."""
@@ -127,8 +126,9 @@ class Report:
             f"{on_data(config)} (epoch {rows[0]['epoch']}{seeds}, {seconds:.1f} s in all)",
             flush=True,
         )
-        if warning := nothing_learned(runs):
-            tell(warning)
+        for run in runs:
+            if warning := nothing_learned(run):
+                tell(warning)
 
 
 def in_words(facts: dict[str, Any]) -> str:
@@ -146,30 +146,32 @@ def draw(runs: list[Run]) -> list[Path]:
     from figures import run  # here, because matplotlib takes 0.3 s to import
 
     config, _, logits, test_set, method, _ = runs[0]
-    heading = title(config, in_words(method), len(runs))
-    curves = run.curves(heading, [run.history for run in runs], config.evaluated)
-    note = f"the first of {len(runs)} seeds" if len(runs) > 1 else ""
-    of_first = title(config, in_words(method))
-    return save(stem(runs), of_first, logits, test_set, note, curves=curves)
+    histories = [run.history for run in runs]
+    curves = run.curves(title(config, in_words(method), len(runs)), histories, config.evaluated)
+    what, options = title(config, in_words(method))
+    options += f", the first of {len(runs)} seeds" * (len(runs) > 1)
+    return save(stem(runs), {"curves": curves} | answers((what, options), logits, test_set))
 
 
-def save(
-    name: str,
-    heading: tuple[str, str],
-    logits: torch.Tensor,
-    test_set: MNIST,
-    note: str = "",
-    **figures: Any,  # noqa: ANN401
-) -> list[Path]:
-    """Draw the answers to a set's images; write all as plots/<name>_<kind>.png; gives the files."""
-    from figures import run, style
+def answers(heading: tuple[str, str], logits: torch.Tensor, test_set: MNIST) -> dict[str, Any]:
+    """Figures of a network's answers to a set's images."""
+    from figures import run
 
     images, labels, logits = test_set.data.cpu(), test_set.targets.cpu(), logits.cpu()
-    figures["confusion"] = run.confusion(heading, logits, labels, note)
-    figures["mistakes"] = run.mistakes(heading, images, logits, labels, note)
-    for kind, figure in figures.items():
-        style.save(figure, PLOTS / f"{name}_{kind}.png")
-    return [PLOTS / f"{name}_{kind}.png" for kind in figures]
+    return {
+        "confusion": run.confusion(heading, logits, labels),
+        "mistakes": run.mistakes(heading, images, logits, labels),
+    }
+
+
+def save(name: str, figures: dict[str, Any]) -> list[Path]:
+    """Write figures as plots/<name>_<kind>.png; gives the files."""
+    from figures import style
+
+    paths = {PLOTS / f"{name}_{kind}.png": figure for kind, figure in figures.items()}
+    for path, figure in paths.items():
+        style.save(figure, path)
+    return list(paths)
 
 
 def write_seeds(runs: list[Run]) -> Path:
@@ -189,25 +191,21 @@ def write_seeds(runs: list[Run]) -> Path:
     return path
 
 
-def nothing_learned(runs: list[Run]) -> str:
-    """A warning if runs are no better than one digit as the answer to everything; else ""."""
-    config, labels = runs[0].config, runs[0].test_set.targets
-    counts = torch.bincount(labels)
-    digit, share = int(counts.argmax()), counts.max().item() / len(labels)
+def nothing_learned(run: Run) -> str:
+    """A warning if a run is no better than one digit as the answer to everything; else ""."""
+    config, counts = run.config, torch.bincount(run.test_set.targets)
+    digit, number = int(counts.argmax()), int(counts.sum())
+    share, accuracy = int(counts[digit]) / number, run.history[-1]["test_accuracy"]
     # Guesses that are right as often as that digit stay below this limit in 95 of 100 tests.
-    limit = share + 1.645 * math.sqrt(share * (1 - share) / len(labels))
-    accuracies = [run.history[-1]["test_accuracy"] for run in runs]
-    failed = [accuracy for accuracy in accuracies if accuracy <= limit and accuracy < 1]
-    if not failed:
+    limit = share + 1.645 * math.sqrt(share * (1 - share) / number)
+    if accuracy > limit or accuracy == 1:
         return ""
-    which = f"{len(failed)} of {len(runs)} seeds have" if len(runs) > 1 else "the network has"
-    reached = f"{100 * max(failed):.2f} %" + " at most" * (len(failed) > 1)
     advice = f"first try another learning rate (it was --lr {config.lr:g}), then look at the data"
-    if runs[0].steps < 300:
-        advice = f"{runs[0].steps} steps are few; try more --epochs or a smaller --batch-size"
+    if run.steps < 300:
+        advice = f"{run.steps} steps are few; try more --epochs or a smaller --batch-size"
     return (
-        f"warning: {stem(runs)}: {which} learned nothing: {config.evaluated} accuracy {reached}, "
-        f"while always answering {digit} gives {100 * share:.2f} %; {advice}"
+        f"warning: {config.name}: the network has learned nothing: {config.evaluated} accuracy is "
+        f"{100 * accuracy:.2f} %, always answering {digit} gives {100 * share:.2f} %; {advice}"
     )
 
 
@@ -228,8 +226,7 @@ def tell_evaluation(path: Path, saved: dict, tested: Tally, test_set: MNIST) -> 
     name = f"{config.name or path.stem}_evaluated{data_set}"
     number = f"{len(test_set):,} images"
     heading = title(config)[0], f"{path}, tested on the {number} of {test_set.path}"
-    for picture in save(name, heading, tested.logits, test_set):
-        print(picture)
+    print(*save(name, answers(heading, tested.logits, test_set)), sep="\n")
     low, high = accuracy_interval(tested.accuracy, len(test_set))
     print(
         f"{path}: test accuracy {100 * tested.accuracy:.2f} % (95 % interval {100 * low:.2f} to "
