@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import glob
 import hashlib
 import itertools
 import re
@@ -42,13 +41,12 @@ def compare(names: Sequence[str]) -> int:
     from figures import study, style  # here, because matplotlib takes 0.3 s to import
 
     groups = grouped(folder for name in names for folder in find(name))
-    cautions = different_images(groups)
-    for caution in cautions:
+    if caution := different_images(groups):
         tell(f"warning: {caution}")
     print("\n".join([*table(groups), "", *differences(groups)]))
     results = {group.name: group.histories for group in groups}
     path = picture(names)
-    style.save(study.comparison(results, tested_on(*groups), cautions), path)
+    style.save(study.comparison(results, tested_on(*groups), [caution]), path)
     print(f"\n{path}")
     return 0
 
@@ -62,14 +60,16 @@ def find(name: str) -> list[Path]:
     for place in (RUNS / name, Path(name)):
         if (place / "checkpoint.pt").is_file():
             return [place]
-        begin = f"{place.name}_seed"
-        seeds = [path.parent for path in place.parent.glob(f"{glob.escape(begin)}*/checkpoint.pt")]
-        if folders := [seed for seed in seeds if seed.name.removeprefix(begin).isdecimal()]:
+        seed = re.compile(re.escape(place.name) + "_seed[0-9]+")
+        runs = [path.parent for path in place.parent.glob("*/checkpoint.pt")]
+        if folders := [run for run in runs if seed.fullmatch(run.name)]:
             return sorted(folders)
         listing = place.parent / f"{place.name.removesuffix('.csv')}.csv"
         if place.name and listing.is_file():
-            with open(listing, encoding="utf-8", errors="replace", newline="") as file:
-                listed = [row.get("folder") for row in csv.DictReader(file)]
+            rows = csv.DictReader(
+                listing.read_text(encoding="utf-8", errors="replace").splitlines()
+            )
+            listed = [row.get("folder") for row in rows]
             if folders := [listing.parent / Path(folder).name for folder in listed if folder]:
                 return folders
     runs = ", ".join(sorted(path.parent.name for path in RUNS.glob("*/checkpoint.pt")))
@@ -91,12 +91,12 @@ def grouped(folders: Iterable[Path]) -> list[Group]:
         config = dataclasses.replace(saved["config"], seed=0)
         code = [saved["versions"].get(part) for part in CODE]
         alike = [group for group in groups if (group.config, group.code) == (config, code)]
-        group = next((group for group in alike if seed not in group.histories), None)
-        if group is None:
+        lacking = [group for group in alike if seed not in group.histories]
+        if not lacking:
             name = folder.name if folder.parent == RUNS else str(folder)
-            group = Group(name, config, code, {})
-            groups.append(group)
-        group.histories[seed] = history
+            lacking = [Group(name, config, code, {})]
+            groups += lacking
+        lacking[0].histories[seed] = history
     stems = [re.sub(r"_seed\d+", "", group.name) for group in groups]
     for group, stem in zip(groups, stems, strict=True):
         if len(group.histories) > 1 and stems.count(stem) == 1:
@@ -141,15 +141,16 @@ def differences(groups: list[Group]) -> list[str]:
     return lines
 
 
-def different_images(groups: list[Group]) -> list[str]:
-    """A line that says so if the groups were not trained and tested on the same images."""
-    images = [
-        f"{group.config.data} (SHA-256 {', '.join(digest[:8] for digest in group.config.digests)})"
-        + f", the last {group.config.val_size:,} held out" * (group.config.val_size > 0)
-        for group in groups
-    ]
-    listed = "; ".join(f"{g.name}: {text}" for g, text in zip(groups, images, strict=True))
-    return [f"these runs have different images: {listed}"] * (len(set(images)) > 1)
+def different_images(groups: list[Group]) -> str:
+    """A line that says so if the groups were not trained and tested on the same images; else ""."""
+    images = {}
+    for group in groups:
+        config = group.config
+        digests = ", ".join(digest[:8] for digest in config.digests)
+        held_out = f", the last {config.val_size:,} held out" * (config.val_size > 0)
+        images[group.name] = f"{config.data} (SHA-256 {digests}){held_out}"
+    listed = "; ".join(f"{name}: {text}" for name, text in images.items())
+    return f"these runs have different images: {listed}" * (len(set(images.values())) > 1)
 
 
 def picture(names: Sequence[str]) -> Path:

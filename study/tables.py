@@ -36,34 +36,28 @@ VERSIONS = ["python", "torch", "threads"]  # columns of the file
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return list(csv.DictReader(text.splitlines()))
 
 
 def read(path: Path = RESULTS) -> Results:
     """The results in the committed file, in the order of the experiments."""
-    results: Results = {name: {} for name in ALL}
+    results: Results = {}
     for row in read_rows(path):
-        history = results[row["experiment"]].setdefault(int(row["seed"]), [])
+        history = results.setdefault(row["experiment"], {}).setdefault(int(row["seed"]), [])
         history.append({key: float(row[key]) for key in METRICS})
-    return {name: histories for name, histories in results.items() if histories}
+    return results
 
 
 def write(results: Results, versions: dict[str, Any], path: Path = RESULTS) -> None:
     """Put complete experiments into the committed file; the rows of all others stay. OSError."""
-    rows: dict[str, list] = {name: [] for name in ALL}
-    for row in read_rows(path):
-        rows[row["experiment"]].append(row)
+    rows: list[dict] = [row for row in read_rows(path) if row["experiment"] not in results]
     for name, histories in results.items():
-        rows[name] = [
-            {"experiment": name, "seed": seed} | row | versions
-            for seed, history in histories.items()
-            for row in (history if name in EXPERIMENTS else history[-1:])
-        ]
-    columns = ["experiment", "seed", *METRICS, *VERSIONS]
-    checkpoint.write_table(path, columns, [row for name in rows for row in rows[name]])
+        for seed, history in histories.items():
+            kept = history if name in EXPERIMENTS else history[-1:]
+            rows += [{"experiment": name, "seed": seed} | row | versions for row in kept]
+    rows.sort(key=lambda row: list(ALL).index(row["experiment"]))
+    checkpoint.write_table(path, ["experiment", "seed", *METRICS, *VERSIONS], rows)
 
 
 def last(histories: Mapping[int, History], metric: str, scale: float = 1) -> list[float]:
