@@ -12,8 +12,6 @@ import json
 import os
 import platform
 import re
-import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -51,7 +49,7 @@ MEASUREMENTS = {  # {what: {program: command}}; "A beside B" are two at the same
         "beside a second loop": 'usual("lenet5", 1) beside usual("lenet5", 1)',
     },
 }
-THREADS = {"as it comes": None, "one thread": "1"}
+THREADS = {"as it comes": {}, "one thread": {"OMP_NUM_THREADS": "1"}}
 
 
 # The programs that this project is compared with. They run in a folder beside that of the data.
@@ -177,6 +175,7 @@ def prepare(source):
     """Write MNIST as PNG files and as torchvision's IDX files."""
     from dataset import MNIST
 
+    import numpy as np
     from PIL import Image
 
     raw = Path("../data/MNIST/raw")
@@ -189,7 +188,7 @@ def prepare(source):
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             Image.fromarray(image).save(folder / f"{number:05}_{label}.png")
         for kind, values in (("images", images), ("labels", labels)):
-            header = struct.pack(f">{1 + values.ndim}I", 2048 + values.ndim, *values.shape)
+            header = np.array([2048 + values.ndim, *values.shape], ">u4").tobytes()
             (raw / f"{name}-{kind}-idx{values.ndim}-ubyte").write_bytes(header + values.tobytes())
     print("the published MNIST" if mnist.published else "NOT the published MNIST")
 
@@ -198,25 +197,20 @@ def prepare(source):
 
 
 def run(command, threads, source, work):
-    """Run a command in an empty folder; gives its seconds, its accuracy (%) and its output."""
-    own = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY"}  # as if nothing had been set
-    environment = {name: value for name, value in os.environ.items() if name not in own}
-    environment |= {"MNIST_FOLDER": source, "PYTHONWARNINGS": "ignore"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])
-    environment |= {"OMP_NUM_THREADS": threads} if threads else {}
+    """Run a command's programs, each in an empty folder; gives seconds, accuracy (%) and output."""
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "OMP_"}
+    environment |= threads | {"MNIST_FOLDER": source, "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONPATH"] = str(ROOT / "benchmarks")
+    how = {"env": environment, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     processes, start = [], time.perf_counter()
     try:
-        for number, part in enumerate(command.split(" beside ")):
-            place = work / f"run{number}"
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
+        for part in command.split(" beside "):
             words = ["-c", f"import benchmark; benchmark.{part}"]
             if part.startswith("main.py"):
-                words = [str(ROOT / "main.py"), *part.split()[1:], "--device", "cpu"]
-                words += ["--data-dir", source]
-            how = {"cwd": place, "env": environment, "text": True, "start_new_session": True}
-            words = [sys.executable, *words]
-            processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, **how))
+                where = ["--device", "cpu", "--data-dir", source]
+                words = [str(ROOT / "main.py"), *part.split()[1:], *where]
+            folder = tempfile.mkdtemp(dir=work)
+            processes.append(subprocess.Popen([sys.executable, *words], cwd=folder, **how))
         output, *_ = [process.communicate()[0] for process in processes]
         whole = time.perf_counter() - start
     finally:
@@ -245,10 +239,10 @@ def measure(commands, threads, repeats, source, work):
 
 def machine():
     """What has to be the same for all measurements of one file, in words."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        cpu = (re.findall(r"model name\s*: (.*)", text) or [cpu])[0]
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    names = re.findall(r"model name\s*: (.*)", text)
+    cpu, *_ = *names, platform.processor() or platform.machine()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "scikit-learn"))
     words = f"{os.cpu_count()} cores, {cpu}, {platform.system()}"
     return f"{words}, Python {platform.python_version()}, {versions}"
@@ -329,7 +323,7 @@ def main(argv=None):
         place = str(options.data_dir.expanduser().resolve()), Path(folder)
         if missing:
             results["loads"].append(os.getloadavg()[0])
-            results["data"] = run(f"prepare({place[0]!r})", None, *place)["output"]
+            results["data"] = run(f"prepare({place[0]!r})", {}, *place)["output"]
         for key, (what, how) in missing.items():
             print(key, file=sys.stderr, flush=True)
             measured = measure(MEASUREMENTS[what], THREADS[how], options.repeats, *place)

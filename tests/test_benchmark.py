@@ -93,8 +93,8 @@ def test_what_is_measured_is_kept_and_the_same_command_goes_on(tmp_path, monkeyp
     monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0, 0), raising=False)
     measurements = {"first": {"a": "main.py one", "b": "two()"}, "second": {"c": "three()"}}
     monkeypatch.setattr(benchmark, "MEASUREMENTS", measurements)
-    ran = []
-    stop = [("three()", "1")]
+    ran, one = [], benchmark.THREADS["one thread"]
+    stop = [("three()", one)]
 
     def run(command, threads, source, work):
         ran.append((command, threads))
@@ -105,11 +105,11 @@ def test_what_is_measured_is_kept_and_the_same_command_goes_on(tmp_path, monkeyp
     monkeypatch.setattr(benchmark, "run", run)
     command = ["--repeats", "2", "--json", str(tmp_path / "results.json"), "--data-dir", "d"]
     assert benchmark.main(command) == 130
-    assert ran[1:5] == [("main.py one", None), ("two()", None)] * 2  # in turn
+    assert ran[1:5] == [("main.py one", {}), ("two()", {})] * 2  # in turn
     assert "the same command continues" in capsys.readouterr().err
     ran.clear()
     stop.clear()
-    assert benchmark.main(command) == 0 and ran[1:] == [("three()", "1")] * 2
+    assert benchmark.main(command) == 0 and ran[1:] == [("three()", one)] * 2
     assert len(capsys.readouterr().out.splitlines()) == 4 + 6
     monkeypatch.setattr(benchmark, "machine", lambda: "another")
     content = (tmp_path / "results.json").read_bytes()
