@@ -195,7 +195,7 @@ def write(runs: list[Planned], options: argparse.Namespace) -> None:
     published = all(dataset.published for dataset in images)
     if not options.study:
         heading = ["Trained and tested on other images than MNIST's:", ""] * (not published)
-        print("\n".join(heading + tables.main_table(results, list(results))))
+        print("\n".join(heading + tables.main_table(results)))
     whole = complete(runs) if published else {}
     wanted = {run.experiment for run in runs} if options.study else EXPERIMENTS.keys()
     if not options.write and whole.keys() != wanted:

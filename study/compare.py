@@ -65,7 +65,7 @@ def find(name: str) -> list[Path]:
         if folders := [run for run in runs if seed.fullmatch(run.name)]:
             return sorted(folders)
         listing = place.parent / f"{place.name.removesuffix('.csv')}.csv"
-        if place.name and listing.is_file():
+        if listing.is_file():
             rows = csv.DictReader(
                 listing.read_text(encoding="utf-8", errors="replace").splitlines()
             )

@@ -82,19 +82,19 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 
     return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
 
 
-def main_table(results: Results, names: Sequence[str]) -> list[str]:
+def main_table(results: Results) -> list[str]:
     """The table of test accuracies."""
     rows = []
-    for name in (name for name in names if name in results):
+    for name, histories in results.items():
         command, _, published = ALL[name]
         config, _ = parse(command.split(), "")
         count = sum(p.numel() for p in build(config.model, config.network).parameters())
-        accuracy = last(results[name], "test_accuracy", 100)
-        note = ", trained on generated digits" if name == "generated" else ""
+        accuracy = last(histories, "test_accuracy", 100)
+        note = ", trained on generated digits" * (name == "generated")
         row = [name, f"`python main.py {command}`{note}", f"{count:,}"]
         row += [f"{published[3]:.2f}" if published else "–", mean_and_deviation(accuracy, 2)]
         row += [f"{min(accuracy):.2f} to {max(accuracy):.2f}", str(len(accuracy))]
-        rows.append([*row, f"{seconds(results[name]):.0f} s"])
+        rows.append([*row, f"{seconds(histories):.0f} s"])
     columns = ["experiment", "command", "parameters", "published", "test accuracy (%)"]
     return markdown([*columns, "range", "n", "time"], rows, left=2)
 
@@ -125,7 +125,7 @@ def all_tables(results: Results) -> str:
             rows.append([what, f"{deviation:.2f}", *needed])
     columns = ["comparison", "deviation of the difference", "seeds for 0.1 points"]
     parts = [
-        main_table(results, list(results)),
+        main_table(results),
         detail_table(results),
         ["Are the differences noise?"],
         verdicts,
@@ -179,16 +179,18 @@ def write_documents(root: Path = ROOT, path: Path = RESULTS) -> None:
 
     results = read(path)
     known = {name: results[name] for name in EXPERIMENTS if name in results}
+    short = {name: known[name] for name in IN_README if name in known}
     include(root / "docs" / "results.md", "results", all_tables(known))
-    include(root / "README.md", "results", "\n".join(main_table(results, IN_README)))
+    include(root / "README.md", "results", "\n".join(main_table(short)))
     published = {name: experiment.published for name, experiment in EXPERIMENTS.items()}
-    networks = {"LeNet-5": known.get("lenet5"), "MLP": known.get("mlp")}
+    titles = {"lenet5": "LeNet-5", "mlp": "MLP"}
+    networks = {titles[name]: known[name] for name in titles if name in known}
     recipes = [name for name in known if name not in ("mlp56", "generated")]
     times_and_errors = {name: (seconds(known[name]), errors(known[name])) for name in recipes}
     reader = checkpoint.network(checkpoint.load(ROOT / "pretrained" / "handwriting.pt"))
     figures = {
         "comparison": study.errors("Test error on MNIST", known, published, ODD_NAMES),
-        "models": study.comparison({n: h for n, h in networks.items() if h}, training=True),
+        "models": study.comparison(networks, training=True),
         "pareto": study.pareto(times_and_errors),
         "grid": page.grid(read_rows(ROOT / "docs" / "handwriting.csv")),
         "handwriting": page.steps(reader, picture.read(ROOT / "docs" / "page.jpg").page),

@@ -77,39 +77,34 @@ def test_a_name_stands_for_a_run_or_for_all_its_seeds_or_for_those_in_a_table_of
     assert find(str(Path("runs/lenet5").absolute()))[0].samefile("runs/lenet5")
 
 
-@pytest.mark.parametrize("name", ["", ".", "/", "*", "[", "runs", "a/b/c", "数字$", "begun"])
-def test_no_run_is_one_line_that_names_those_there_are(name):
+def test_what_is_no_finished_run_is_one_line_that_names_it_or_those_there_are():
     with pytest.raises(CheckpointError, match="no run that has finished an epoch; take another"):
-        find(name)
-    write("lenet5")
-    os.makedirs("runs/begun")
-    with pytest.raises(CheckpointError, match="no run that has finished an epoch; take lenet5$"):
-        find(name)
-
-
-def test_an_unfinished_or_damaged_run_is_one_line_that_names_it():
-    write("stopped", finished=1)
-    with pytest.raises(CheckpointError, match="runs.stopped: only 1 of its 2 epochs .*--resume"):
-        groups("stopped")
+        find("lenet5")
     path = Path("runs", write("damaged"), "checkpoint.pt")
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match=r"runs.damaged.checkpoint\.pt: damaged"):
-        groups("damaged")
+    write("stopped", finished=1)
+    os.makedirs("runs/begun")
+    there = "no run that has finished an epoch; take damaged, stopped$"
+    names = ["", ".", "/", "*", "[", "runs", "a/b/c", "数字$", "begun"]
+    for name, words in {
+        **dict.fromkeys(names, there),
+        "stopped": "runs.stopped: only 1 of its 2 epochs .*--resume",
+        "damaged": r"runs.damaged.checkpoint\.pt: damaged",
+    }.items():
+        with pytest.raises(CheckpointError, match=words):
+            groups(name)
 
 
 # ---- groups
 
 
-def test_runs_that_differ_in_nothing_but_their_seed_are_one_group():
+def test_runs_that_differ_in_nothing_but_their_seed_are_a_group_with_a_name_of_its_own():
     write("first")
     write("second", seed=1)
-    write("third", lr=0.02)
+    write("third_seed4", lr=0.02, seed=4)
     write("fourth", seed=1, digests=("e" * 64, *BASE.digests[1:]))
-    expected = [("first", [0, 1]), ("third", [0]), ("fourth", [1])]
-    assert groups("first", "third", "second", "fourth", "runs/first") == expected
-
-
-def test_a_group_of_seeds_has_their_common_name_and_no_other_group_has_it():
+    expected = [("first", [0, 1]), ("third_seed4", [4]), ("fourth", [1])]
+    assert groups("first", "third_seed4", "second", "fourth", "runs/first") == expected
     write_seeds("a", 0.98, 0.97)
     write_seeds("again", 0.98, 0.97)  # the same seeds of the same experiment: a group of its own
     write("lenet5", lr=0.02)
@@ -149,24 +144,19 @@ def test_common_seeds_are_compared_in_pairs_with_a_word_on_chance(capsys):
     assert "Of 3 such intervals about one in twenty misses 0 by chance." in out
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (
-            {"data": "generated", "digests": ("e" * 64,)},
-            "mnist: mnist (SHA-256 aaaaaaaa, bbbbbbbb, cccccccc, dddddddd); other: generated (SHA",
-        ),
-        ({"val_size": 5000, "digests": BASE.digests[:2]}, "bbbbbbbb), the last 5,000 held out"),
-    ],
-)
-def test_other_images_are_a_warning(options, words, capsys):
+def test_other_images_are_a_warning(capsys):
     write("mnist")
-    write("other", **options)
-    compare(["mnist", "other"])
+    write("own", data="generated", digests=("e" * 64,))
+    write("held", val_size=5000, digests=BASE.digests[:2])
+    compare(["mnist", "own", "held"])
     out, err = capsys.readouterr()
-    (line,) = err.splitlines()
-    assert line.startswith("warning: these runs have different images: mnist") and words in line
-    assert out.splitlines()[2].split()[3] == ("validation" if "val_size" in options else "test")
+    assert [line.split()[3] for line in out.splitlines()[1:4]] == ["test", "test", "validation"]
+    assert err == (
+        "warning: these runs have different images: "
+        "mnist: mnist (SHA-256 aaaaaaaa, bbbbbbbb, cccccccc, dddddddd); "
+        "own: generated (SHA-256 eeeeeeee); "
+        "held: mnist (SHA-256 aaaaaaaa, bbbbbbbb), the last 5,000 held out\n"
+    )
 
 
 def test_each_comparison_has_a_picture_of_its_own_whose_name_every_file_system_takes():
