@@ -125,14 +125,10 @@ def histories(*accuracies):
     }
 
 
-def test_a_row_is_mean_deviation_and_range_of_the_last_epochs():
-    (row,) = tables.main_table({"fast": histories(0.98765, 0.99, 0.9712)})[2:]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:4] == ["fast", "`python main.py --recipe fast`", "44,426", "–"]
-    assert cells[4:] == ["98.30 ± 1.02", "97.12 to 99.00", "3", "4 s"]  # 0.5 s and 3 s, to even
-
-
 def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path, monkeypatch):
+    """A row has mean, deviation and range of the last epochs; 0.5 s and 3 s are 4 s, to even."""
+    row = "| fast | `python main.py --recipe fast` | 44,426 | – "
+    row += "| 90.50 ± 0.71 | 90.00 to 91.00 | 2 | 4 s |"
     figures = {}
     monkeypatch.setattr(style, "save", lambda figure, path: figures.update({path: figure}))
     for name in ("README.md", "docs/results.md"):
@@ -154,15 +150,15 @@ def test_documents_keep_the_rows_of_experiments_that_were_not_run(tmp_path, monk
     for name in ("README.md", "docs/results.md"):
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
-        assert "| 90.50 ± 0.71 |" in text and "| 70.50 ± 0.71 |" in text
+        assert row in text.splitlines() and "| 70.50 ± 0.71 |" in text
     names = "comparison", "models", "pareto", "handwriting", "grid"
     assert figures.keys() == {tmp_path / "plots" / f"{name}.png" for name in names}
     figure = figures[tmp_path / "plots" / "handwriting.png"]
     figure.draw_without_rendering()
     (steps,) = figure.axes
-    texts = [text.get_text() for text in steps.texts]
     assert len(steps.images) == 6
-    assert sorted(text for text in texts if len(text) == 1) == list("01122345789?")
+    answers = sorted(text for text in (t.get_text() for t in steps.texts) if len(text) == 1)
+    assert answers == list("01122345789?")
     colors = {box.get_edgecolor() for box in steps.patches}
     assert colors >= {to_rgba("tab:green"), to_rgba("tab:red")}
 

@@ -87,47 +87,40 @@ LEARNED = [  # labels, test accuracy, options, words of the warning, if there is
     (torch.full((30,), 7), 1.0, {}, ""),
     (MNIST, 0.05, {"lr": 10.0}, "first try another learning rate (it was --lr 10), then look at"),
     (MNIST, 0.05, {"steps": 299}, "299 steps are few; try more --epochs or a smaller --batch-"),
-    (
-        MNIST,
-        0.05,
-        {"val_size": 9},
-        "the network has learned nothing: validation accuracy is 5.00 %",
-    ),
+    (MNIST, 0.05, {"val_size": 9}, "has learned nothing: validation accuracy is 5.00 %"),
 ]
 
 
 @pytest.mark.parametrize(("labels", "accuracy", "options", "words"), LEARNED)
 def test_no_better_than_one_digit_for_all_has_learned_nothing(labels, accuracy, options, words):
-    (run,) = finished(labels, accuracy, **options)
-    line = report.nothing_learned(run)
+    line = report.nothing_learned(*finished(labels, accuracy, **options))
     assert words in line and bool(line) == bool(words)
 
 
-GENERATED = " on GENERATED digits, not MNIST"
-DATA = [  # its name, of the pictures, in their titles, at the end of the line
-    ("mnist", "", "MNIST", ""),
-    ("fashion", "_on_fashion", "fashion, not MNIST", ""),
-    ("generated", "_on_generated", "generated digits, not MNIST", GENERATED),
+DATA = [  # its name, in the pictures' titles, at the end of the line
+    ("mnist", "MNIST", ""),
+    ("fashion", "fashion, not MNIST", ""),
+    ("generated", "generated digits, not MNIST", " on GENERATED digits, not MNIST"),
 ]
 
 
-@pytest.mark.parametrize(("name", "stem", "heading", "end"), DATA)
+@pytest.mark.parametrize(("name", "heading", "end"), DATA)
 def test_an_evaluation_prints_an_interval_and_names_its_data(
-    name, stem, heading, end, monkeypatch, capsys
+    name, heading, end, monkeypatch, capsys
 ):
     titles = []
     monkeypatch.setattr(report.data, "data_name", lambda sets: name)
-    for kind in ("confusion", "mistakes"):
-        monkeypatch.setattr(run, kind, lambda title, *_: titles.append(title[0]) or Figure())
+    monkeypatch.setattr(run, "confusion", lambda title, *_: titles.append(title[0]) or Figure())
     tested = SimpleNamespace(logits=torch.eye(10)[FEW], loss=0.1234, accuracy=1.0)
     test_set = finished(FEW, 1)[0].test_set
     report.tell_evaluation(Path("best.pt"), {"config": Config()}, tested, test_set)
     *pictures, line = capsys.readouterr().out.splitlines()
     interval = "(95 % interval 92.87 to 100.00 %, 50 images)"
     assert line == f"best.pt: test accuracy 100.00 % {interval}, loss 0.1234{end}"
-    names = [f"best_evaluated{stem}_{kind}.png" for kind in ("confusion", "mistakes")]
+    stem = "best_evaluated" + f"_on_{name}" * (name != "mnist")
+    names = [f"{stem}_{kind}.png" for kind in ("confusion", "mistakes")]
     assert [Path(picture).name for picture in pictures] == names
-    assert titles == [f"LeNet-5 on {heading}"] * 2
+    assert titles == [f"LeNet-5 on {heading}"]
 
 
 def test_a_learning_rate_that_has_vanished_is_a_warning(capsys):
