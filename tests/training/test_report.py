@@ -47,8 +47,11 @@ def finished(labels, *accuracies, steps=1000, **options):
     return runs
 
 
-def test_several_seeds_leave_a_table_with_mean_and_standard_deviation(capsys):
+def test_several_seeds_leave_a_table_with_mean_and_standard_deviation(monkeypatch, capsys):
+    headings = []
+    monkeypatch.setattr(run, "mistakes", lambda title, *_: headings.append(title) or Figure())
     Report().end(finished(FEW, 0.9, 0.8, 0.85))
+    assert headings[0][1].endswith("seed 0, the first of 3 seeds")
     out = capsys.readouterr().out.replace("\\", "/").splitlines()
     assert "runs/a_runs3.csv" in out and "plots/a_runs3_curves.png" in out
     line = "a_runs3: test accuracy 85.00 ± 5.00 %, loss 1.2000 (epoch 2, 3 seeds"
