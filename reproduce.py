@@ -206,17 +206,16 @@ def write(runs: list[Planned], options: argparse.Namespace) -> None:
         tables.write(whole, checkpoint.versions(runs[0].config, options.device))
     tables.write_documents()
     if "best" in whole:
-        draw_hardest([run.config for run in runs if run.experiment == "best"], images[1])
+        draw_hardest([run.config.name for run in runs if run.experiment == "best"], images[1])
     print(f"written: docs/results.csv ({', '.join(whole) or 'as it was'}), tables and pictures")
 
 
-def draw_hardest(configs: list[Config], test_set: MNIST) -> None:
+def draw_hardest(names: list[str], test_set: MNIST) -> None:
     """Draw the test images that every network of some runs reads wrong; OSError."""
     from figures import study, style  # here, because matplotlib takes 0.3 s to import
 
     order, device = torch.arange(len(test_set)), test_set.data.device
-    saved = [checkpoint.load(RUNS / config.name) for config in configs]
-    networks = [checkpoint.network(state).to(device) for state in saved]
+    networks = [checkpoint.network(checkpoint.load(RUNS / name)).to(device) for name in names]
     answers = torch.stack([predict(net, test_set, order).argmax(1).cpu() for net in networks])
     figure = study.hardest(test_set.data.cpu(), test_set.targets.cpu(), answers)
     style.save(figure, tables.ROOT / "plots" / "hardest.png")
@@ -278,11 +277,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     write(runs, options)
     if options.export:
-        finished = [run for run in runs if run.experiment == options.exported and run.finished]
-        seeds = {run.config.seed: run.config.name for run in finished}
-        if 0 not in seeds:
+        first = next((run for run in runs if run.experiment == options.exported), None)
+        if first is None or not first.finished:
             raise UserError(f"--export: seed 0 of {options.exported} is not finished; run it first")
-        checkpoint.export(RUNS / seeds[0], options.export)
+        checkpoint.export(RUNS / first.config.name, options.export)
         print(options.export)
     return 0 if options.write or all(run.finished for run in runs) else 1
 
