@@ -56,6 +56,6 @@ def seeds_needed(deviation: float, difference: float) -> int:
     def power(seeds: int) -> float:
         freedom, shift = seeds - 1, difference / deviation * math.sqrt(seeds)
         limit = stats.t.ppf(0.975, freedom)
-        return stats.nct.sf(limit, freedom, shift)  # its other end is as good as never reached
+        return stats.nct.sf(limit, freedom, shift)  # on the other side: one in a million
 
     return next(seeds for seeds in itertools.count(2) if power(seeds) >= 0.8)
