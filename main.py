@@ -12,6 +12,7 @@ program.begin(__name__)
 
 import argparse
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -83,16 +84,18 @@ def fit(
     torch.manual_seed(derived_seed(config.seed, 0))  # for the initial weights
     model = build(config.model, config.network).to(device)
     size = distributed.share_of_batch(config.batch_size)
-    steps = distributed.steps(len(train_set), size)
+    share = distributed.share_of_epoch(len(train_set), size)
+    steps = math.ceil(share / size)
     optimizer, scheduler = optimization(model, config, config.epochs * steps)
     criterion = CrossEntropy(config.label_smoothing, non_digits=config.mix != "none")
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    with checkpoint.run_folder(config, device, resume, parts) as folder:
+    with checkpoint.locked(config):
+        folder = checkpoint.RunFolder(config, device, resume, parts)
         report.begin(folder)
         parallel = distributed.wrap(model)  # the model itself where there is one process
         for epoch in range(len(folder.history) + 1, config.epochs + 1):
             start, lr = time.perf_counter(), highest_rate(scheduler, steps)
-            order = distributed.equal_shard(shuffled(len(train_set), config.seed, epoch), size)
+            order = distributed.shard(shuffled(len(train_set), config.seed, epoch))[:share]
             batches = report.progress(train_set.batches(order, size), epoch, steps)
             trained = train(parallel, batches, criterion, optimizer, scheduler)
             tested = test(model, test_set)

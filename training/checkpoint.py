@@ -25,6 +25,7 @@ import platform
 import textwrap
 import zipfile
 from collections.abc import Generator, Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -47,26 +48,9 @@ KEYS = {"config", "epoch", "history", "model", "optimizer", "scheduler", "versio
 METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 STEPS = ["epoch", "train_loss", "train_accuracy"]
 FILES = ["metrics.csv", "steps.csv", "config.json", "checkpoint.pt"]  # of a run, in its folder
-PREFIX = ("module.", "_orig_mod.", "model.")  # of names in others' files of weights
 
 
 # Starting
-
-
-@contextlib.contextmanager
-def run_folder(
-    config: Config, device: torch.device, resume: bool, parts: dict[str, Any]
-) -> Generator["RunFolder"]:
-    """Lock, start or continue a run of a model, optimizer and scheduler; CheckpointError."""
-    # torch.compile's wrapper of a model has other names
-    parts = {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}
-    with locked(config):
-        saved = distributed.from_rank_0(lambda: start(config, device, resume))
-        history = restore(saved, config, **parts) if saved else []
-        folder = RunFolder(config, history, device, parts)
-        if saved and distributed.rank() == 0:
-            folder.write_tables()  # a kill may have come before them
-        yield folder
 
 
 @contextlib.contextmanager
@@ -97,26 +81,28 @@ def start(config: Config, device: torch.device, resume: bool) -> dict | None:
     if not (folder / "checkpoint.pt").exists():
         raise CheckpointError(f"{folder}: no such run to resume; leave --resume out to start it")
     saved = load(folder)
-    before, now = saved["config"].to_dict(), config.to_dict()
+    before, versions_before = saved["config"].to_dict(), saved["versions"]
     if config.schedule == "constant" and config.epochs >= saved["epoch"]:
         before["epochs"] = config.epochs  # one may add epochs
-    differing = [
-        f"{key} was {before.get(key)}, is {now.get(key)}" if key != "digests" else "other data"
-        for key in now | before
-        if key not in ("name", "recipe") and before.get(key) != now.get(key)
-    ]
-    if differing:
+    if words := differing(before, config.to_dict()):
         advice = "choose another --name, or leave --resume out to start it anew"
-        raise CheckpointError(f"{folder}: another experiment ({', '.join(differing)}); {advice}")
+        raise CheckpointError(f"{folder}: another experiment ({words}); {advice}")
     if edited(saved):
         tell(f"warning: {folder}: the network in model.py was edited since, so the run mixes two")
-    now, was = versions(config, device), saved["versions"]
-    del now["source"]
-    others = [f"{k} {was[k]} instead of {now[k]}" for k in now if was.get(k, now[k]) != now[k]]
-    if others:
-        words = ", ".join(others)
-        tell(f"warning: {folder}: saved with {words}: numbers as if never stopped need the same")
+    same_source = {"source": versions_before.get("source")}
+    if words := differing(versions_before, versions(config, device) | same_source):
+        tell(f"warning: {folder}: {words}; numbers as if never stopped need the same")
     return saved
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which of some options or versions have another value now, in words; "" if none has."""
+    words = []
+    for key, value in now.items():
+        if key not in ("name", "recipe") and before.get(key) != value:
+            change = f"{key} was {before.get(key)!s:.40}, is {value!s:.40}"
+            words.append("other data" if key == "digests" else change)
+    return ", ".join(words)
 
 
 def versions(config: Config, device: torch.device) -> dict[str, str | int]:
@@ -151,12 +137,21 @@ def edited(saved: dict) -> bool:
 
 
 class RunFolder:
-    """A run's folder while this process uses it, and the history of its finished epochs."""
+    """A run's folder while it is locked, and the history of the run's finished epochs.
 
-    def __init__(self, config: Config, history: list[dict], device: torch.device, parts: dict):
-        self.config, self.history, self.device, self.parts = config, history, device, parts
-        self.path = RUNS / config.name
+    `parts` are the model, the optimizer and the scheduler; a run that is resumed gives them their
+    saved state. Errors: CheckpointError.
+    """
+
+    def __init__(self, config: Config, device: torch.device, resume: bool, parts: dict[str, Any]):
+        self.config, self.device, self.path = config, device, RUNS / config.name
+        # torch.compile's wrapper of a model has other names
+        self.parts = {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}
         self.method = method(config.schedule, parts["optimizer"], parts["scheduler"])
+        saved = distributed.from_rank_0(lambda: start(config, device, resume))
+        self.history = restore(saved, config, **self.parts) if saved else []
+        if saved and distributed.rank() == 0:
+            self.write_tables()  # a kill may have come before them
 
     def add(self, row: dict) -> None:
         """Write the four files with one more epoch; OSError, and UserError for what cannot be."""
@@ -241,8 +236,6 @@ def load(path: str | Path) -> dict:
     if path.is_dir():
         path /= "checkpoint.pt"
     try:
-        if not path.is_file():
-            raise CheckpointError("not there" if not path.exists() else "not a file")
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError("too large for a checkpoint of this project")
         content = path.read_bytes()
@@ -260,7 +253,7 @@ def load(path: str | Path) -> dict:
     except UserError as error:
         why = str(error)
     except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}; make it readable") from None
+        why = error.strerror
     except Exception as error:  # whatever a foreign file makes zipfile, pickle and torch raise
         why = f"damaged or not a checkpoint ({type(error).__name__})"
     raise CheckpointError(f"{path}: {why}; use another checkpoint, or train again")
@@ -298,7 +291,8 @@ def tensors_in(state: object) -> list[torch.Tensor]:
 def weights_alone(state: Any) -> dict:  # noqa: ANN401
     """A checkpoint around weights that somebody else saved, of the first network that they fit.
 
-    They are the file's first mapping of names to tensors; a line says so where it is not all.
+    They are the file's first mapping of names to tensors, whatever their names begin with; a line
+    says so where that is not all.
     """
     parts = {"": state} | state if isinstance(state, dict) else {}
     for key, weights in parts.items():
@@ -307,21 +301,19 @@ def weights_alone(state: Any) -> dict:  # noqa: ANN401
             break
     else:
         raise CheckpointError("holds no weights, as model.state_dict() gives them")
-    while True:  # first with the prefix: a network's own layers may be called so
-        for name in MODELS:
-            parts = {"config": Config(model=name), "epoch": 0, "history": [], "model": weights}
-            saved = dict.fromkeys(KEYS, {}) | parts
-            with contextlib.suppress(CheckpointError):
-                network(saved)
-                if words:
-                    tell(f"note: the weights are {', '.join(words)}, and fit {name}")
-                return saved
-        prefix = next((p for p in PREFIX if all(n.startswith(p) for n in weights)), None)
-        if prefix is None:
-            names = ", ".join(MODELS)
-            raise CheckpointError(f"holds weights that fit none of the networks {names}")
-        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-        words.append(f"without {prefix!r}")
+    for name in MODELS:
+        own = commonprefix([*build(name, {}).state_dict()])
+        prefix = commonprefix([*weights]).removesuffix(own)  # such as DataParallel's "module."
+        model = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+        run = {"config": Config(model=name), "epoch": 0, "history": [], "model": model}
+        saved = dict.fromkeys(KEYS, {}) | run
+        with contextlib.suppress(CheckpointError):
+            network(saved)
+            words += [f"without {prefix!r}"] * bool(prefix)
+            if words:
+                tell(f"note: the weights are {', '.join(words)}, and fit {name}")
+            return saved
+    raise CheckpointError(f"holds weights that fit none of the networks {', '.join(MODELS)}")
 
 
 def network(saved: dict) -> nn.Module:

@@ -7,7 +7,6 @@ The mean of their means is then the mean over the batch.
 
 import contextlib
 import datetime
-import math
 import os
 from collections.abc import Callable, Generator
 from typing import TypeVar
@@ -52,20 +51,19 @@ def pick_device(choice: str) -> torch.device:
     It is never mps: networks this small are no faster there, and some versions of torch abort.
     """
     enough = torch.cuda.device_count() >= number("LOCAL_WORLD_SIZE", 1)
-    if choice == "cuda" and not enough:
-        raise ConfigError("device", "there is no cuda device for each process; take cpu")
-    if choice == "cpu" or not enough:
-        return torch.device("cpu")
-    device = torch.device(f"cuda:{number('LOCAL_RANK', 0)}")
-    try:
-        torch.ones(2, device=device).add_(1).tolist()
-    except RuntimeError as error:  # torch's wheels have no kernels for old GPUs
-        why = " ".join(str(error).split())[:100]
-        if choice == "cuda":
-            raise ConfigError("device", f"{device} cannot be used ({why})") from None
-        tell(f"warning: {device} cannot be used ({why}); training on the CPU")
-        return torch.device("cpu")
-    return device
+    why = "there is no cuda device for each process"
+    if enough and choice != "cpu":
+        device = torch.device(f"cuda:{number('LOCAL_RANK', 0)}")
+        try:
+            torch.ones(2, device=device).add_(1).tolist()
+            return device
+        except RuntimeError as error:  # torch's wheels have no kernels for old GPUs
+            why = f"{device} cannot be used ({' '.join(str(error).split())[:100]})"
+        if choice == "auto":
+            tell(f"warning: {why}; training on the CPU")
+    if choice == "cuda":
+        raise ConfigError("device", f"{why}; take cpu")
+    return torch.device("cpu")
 
 
 @contextlib.contextmanager
@@ -110,26 +108,20 @@ def share_of_batch(size: int) -> int:
     return size // world_size()
 
 
+def share_of_epoch(count: int, size: int) -> int:
+    """How many of an epoch's images each rank takes, `size` in a batch.
+
+    At most world_size - 1 images are left out; and a last batch of one image, whose variance
+    BatchNorm could not compute.
+    """
+    share = count // world_size()
+    alone = share % size == 1 and share > 1 and size > 1
+    return share - alone
+
+
 def shard(order: torch.Tensor) -> torch.Tensor:
     """The rows of an order that are this rank's."""
     return order[rank() :: world_size()]
-
-
-def equal_shard(order: torch.Tensor, size: int) -> torch.Tensor:
-    """The rows of an epoch's order that are this rank's, the same number for each rank.
-
-    At most world_size - 1 images are left out; and a last batch of one image, of `size` in a batch,
-    whose variance BatchNorm could not compute.
-    """
-    share = len(order) // world_size()
-    if share % size == 1 and share > 1 and size > 1:
-        share -= 1
-    return shard(order)[:share]
-
-
-def steps(count: int, size: int) -> int:
-    """How many batches there are in an epoch of `count` images."""
-    return math.ceil(len(equal_shard(torch.arange(count), size)) / size)
 
 
 def all_sum(numbers: list) -> list:

@@ -156,7 +156,7 @@ OTHERS = [  # the content of a file, what the line says
     (saved({"epoch": 3}), "holds no weights"),
     (saved(MODELS["mlp"]()), "model.state_dict()"),
     (saved(MODELS["mlp"]().state_dict(), **LEGACY), "before 2020; save it again with torch.save"),
-    (None, "not a file"),  # but a folder
+    (None, "Is a directory" if os.name == "posix" else "Permission denied"),
 ]
 
 
@@ -217,16 +217,13 @@ FORMS = [  # around the weights, the prefix of their names, what the line says w
     (lambda weights: {"epoch": 3, "state_dict": weights}, "", "its 'state_dict'"),
     (lambda weights: {"model_state_dict": weights}, "", "its 'model_state_dict'"),
     (lambda weights: weights, "module.", "without 'module.'"),  # DataParallel's
-    (lambda weights: weights, "module._orig_mod.", "without 'module.', without '_orig_mod.'"),
+    (lambda weights: weights, "module._orig_mod.", "without 'module._orig_mod.'"),
     (lambda weights: {"state_dict": weights}, "model.", "its 'state_dict', without 'model.'"),
 ]
 
 
 @pytest.mark.parametrize(("around", "prefix", "words"), FORMS)
-def test_weights_that_somebody_else_saved_are_loaded(
-    around, prefix, words, path, capsys, monkeypatch
-):
-    monkeypatch.setattr(checkpoint, "PREFIX", ("layers.", *checkpoint.PREFIX))  # also of own names
+def test_weights_that_somebody_else_saved_are_loaded(around, prefix, words, path, capsys):
     for name, network in MODELS.items():
         weights = dict(network().state_dict())
         torch.save(around({prefix + key: weights[key] for key in weights}), path)
