@@ -43,7 +43,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 RUNS, PLOTS = Path("runs"), Path("plots")
-MAX_BYTES = 1024**3  # of a checkpoint, packed or unpacked; one of LeNet-5 has 0.4 MB
+MAX_BYTES = 1024**3  # of a checkpoint; one of LeNet-5 has 0.4 MB
 KEYS = {"config", "epoch", "history", "model", "optimizer", "scheduler", "versions"}
 METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 STEPS = ["epoch", "train_loss", "train_accuracy"]
@@ -261,11 +261,6 @@ def load(path: str | Path) -> dict:
 
 def verified(state: Any) -> dict:  # noqa: ANN401
     """The contents of a checkpoint's file with their Config, if they are what a run writes."""
-    tensors = tensors_in(state)
-    if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > MAX_BYTES:
-        raise CheckpointError("holds a network that is too large for this project")
-    if any(tensor.isnan().any() for tensor in tensors):
-        raise CheckpointError("a value in it is not a number")
     if not isinstance(state, dict) or not state.keys() >= KEYS:
         return weights_alone(state)
     history, parts = state["history"], [state[key] for key in KEYS - {"epoch", "history"}]
@@ -273,19 +268,6 @@ def verified(state: Any) -> dict:  # noqa: ANN401
     if not whole or not all(math.isfinite(row[metric]) for row in history for metric in METRICS):
         raise CheckpointError("its parts or its history are not those of a run")
     return state | {"config": Config.from_dict(state["config"])}
-
-
-def tensors_in(state: object) -> list[torch.Tensor]:
-    """All tensors in nested dictionaries and lists; one that is in several places only once."""
-    parts, seen, tensors = [state], set(), []
-    while parts:
-        part = parts.pop()
-        if isinstance(part, torch.Tensor):
-            tensors.append(part)
-        elif isinstance(part, Mapping | list | tuple | set) and id(part) not in seen:
-            seen.add(id(part))  # a file of a few bytes may name the same list again and again
-            parts += part.values() if isinstance(part, Mapping) else part
-    return tensors
 
 
 def weights_alone(state: Any) -> dict:  # noqa: ANN401
@@ -302,32 +284,33 @@ def weights_alone(state: Any) -> dict:  # noqa: ANN401
     else:
         raise CheckpointError("holds no weights, as model.state_dict() gives them")
     for name in MODELS:
-        own = commonprefix([*build(name, {}).state_dict()])
-        prefix = commonprefix([*weights]).removesuffix(own)  # such as DataParallel's "module."
-        model = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-        run = {"config": Config(model=name), "epoch": 0, "history": [], "model": model}
-        saved = dict.fromkeys(KEYS, {}) | run
-        with contextlib.suppress(CheckpointError):
-            network(saved)
+        own = build(name, {}).state_dict()
+        prefix = commonprefix([*weights]).removesuffix(commonprefix([*own]))  # such as "module."
+        model = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
+        if {k: v.shape for k, v in model.items()} == {k: v.shape for k, v in own.items()}:
             words += [f"without {prefix!r}"] * bool(prefix)
             if words:
                 tell(f"note: the weights are {', '.join(words)}, and fit {name}")
-            return saved
+            run = {"config": Config(model=name), "epoch": 0, "history": [], "model": model}
+            return dict.fromkeys(KEYS, {}) | run
     raise CheckpointError(f"holds weights that fit none of the networks {', '.join(MODELS)}")
 
 
 def network(saved: dict) -> nn.Module:
     """The network of a checkpoint with its weights, in evaluation mode; CheckpointError."""
     config = saved["config"]
+    name = config.name or "checkpoint"
     try:
         model = build(config.model, config.network)
         model.load_state_dict(saved["model"])
     except (MemoryError, RuntimeError, AttributeError) as error:
         why = textwrap.shorten(str(error), 150, placeholder=" ...")
         raise CheckpointError(
-            f"{config.name or 'checkpoint'}: its weights do not fit {config.model} as model.py has "
-            f"it now ({why}); undo the edit there, or use the weights of a run made since"
+            f"{name}: its weights do not fit {config.model} as model.py has it now ({why}); undo "
+            "the edit there, or use the weights of a run made since"
         ) from None
+    if any(values.isnan().any() for values in [*model.parameters(), *model.buffers()]):
+        raise CheckpointError(f"{name}: a weight in it is not a number; use another checkpoint")
     return model.eval()
 
 

@@ -67,9 +67,9 @@ def state(name):
 def agree(name, other):
     """Weights and momenta to float rounding, metrics to 4 decimals, everything else exactly."""
     a, b = state(name), state(other)
-    for part in ("model", "optimizer"):
-        tensors = [list(checkpoint.tensors_in(saved[part])) for saved in (a, b)]
-        torch.testing.assert_close(*tensors, rtol=1e-4, atol=2e-6)
+    torch.testing.assert_close(a["model"], b["model"], rtol=1e-4, atol=2e-6)
+    momenta = [saved["optimizer"]["state"] for saved in (a, b)]
+    torch.testing.assert_close(*momenta, rtol=1e-4, atol=2e-6)
     for row, wanted in zip(a["history"], b["history"], strict=True):
         for key, bound in (("lr", 0), ("loss", 5e-5), ("accuracy", 1e-12)):
             for name in (name for name in row if name.endswith(key)):
