@@ -88,6 +88,7 @@ ERRORS = [  # command, words that the line holds, exit status, setting
     (f"{TRAIN} --resume", "a: no such run to resume; leave --resume out to start it", 1),
     (f"{TRAIN} --resume --lr 0.02", "another experiment (lr was 0.01, is 0.02)", 1, finished_run),
     (TRAIN, "a: another process is using it; wait until it has ended", 1, run_in_use),
+    (f"{TRAIN} --resume", "a: another process is using it", 1, run_in_use),
     (TRAIN, "runs: File exists; free some space or make it writable", 1, text("runs")),
     (f"{TRAIN} --lr 1000000", "a: diverged in epoch 1 (learning rate 1e+06", 1),
     (f"{TRAIN} --weight-decay 1000000", "try a smaller --weight-decay", 1),

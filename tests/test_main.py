@@ -8,7 +8,7 @@ from pathlib import Path
 import main
 from dataset import MNIST
 from model import CustomMLP, LeNet5
-from training import checkpoint, report
+from training import checkpoint
 from training.config import Config
 from training.schedule import shuffled
 from training.tally import CrossEntropy
@@ -22,18 +22,6 @@ from helpers import write_data
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("blocks"), 300, 101)
-
-
-@pytest.fixture
-def command(data, tmp_path, monkeypatch):
-    """Run main.py's main in an empty folder on the small data."""
-    monkeypatch.chdir(tmp_path)
-    return lambda line: main.main(["--data-dir", str(data), "--device", "cpu", *line.split()])
-
-
-def metrics(name):
-    with open(Path("runs", name, "metrics.csv"), encoding="utf-8", newline="") as file:
-        return [row | {"seconds": ""} for row in csv.DictReader(file)]
 
 
 def test_train_is_plain_sgd_over_every_image_once(data):
@@ -81,11 +69,14 @@ def test_test_counts_every_image(data, size):
     torch.testing.assert_close(tally.logits, logits)
 
 
-def test_a_run_leaves_what_the_readme_says(command, data, capsys):
-    assert command("--epochs 2 --dropout 0.2") == 0
+def test_a_run_leaves_what_the_readme_says(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = "--device cpu --epochs 2 --dropout 0.2"
+    assert main.main(["--data-dir", str(data), *options.split()]) == 0
     name = f"lenet5_epochs2_dropout0.2_{data.name}"  # it is not the published MNIST
     out = capsys.readouterr().out
-    rows = metrics(name)
+    with open(Path("runs", name, "metrics.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
     assert list(rows[0]) == [*checkpoint.METRICS, "evaluated_on"]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     config = json.loads(Path("runs", name, "config.json").read_text(encoding="utf-8"))
@@ -95,14 +86,3 @@ def test_a_run_leaves_what_the_readme_says(command, data, capsys):
     assert all(str(picture) in out for picture in pictures)
     assert "44,426 parameters" in out and "300 images" in out
     assert f"accuracy {100 * float(rows[1]['test_accuracy']):.2f} %" in out.splitlines()[-1]
-
-
-def test_a_command_gives_the_same_result_alone_and_among_seeds(command, monkeypatch, capsys):
-    monkeypatch.setattr(report, "draw", lambda runs: [])
-    options = "--epochs 2 --dropout 0.3 --augment elastic --quiet"
-    assert command(f"{options} --runs 3 --name a") == 0
-    seeds = [metrics(f"a_seed{seed}") for seed in range(3)]
-    (line,) = capsys.readouterr().out.splitlines()
-    assert "(epoch 2, 3 seeds, " in line
-    assert command(f"{options} --seed 2 --name alone") == 0
-    assert metrics("alone") == seeds[2] != seeds[1]

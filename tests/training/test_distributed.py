@@ -56,8 +56,13 @@ def together(count, line, name, prepare=lambda rank: None):
 
 
 def alone(line, name):
-    """Give this process a command line."""
-    assert main.main([*line.split(), "--device", "cpu", "--name", name]) == 0
+    """Give this process a command line.
+
+    There need be no process groups: torch for AMD's cards on Windows comes without.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "dist", None)
+        assert main.main([*line.split(), "--device", "cpu", "--name", name]) == 0
 
 
 def state(name):
@@ -127,12 +132,6 @@ def test_an_epoch_leaves_out_fewer_images_than_there_are_processes(world_size, m
             lonely = size > 1 and count // world_size % size == 1 and count // world_size > 1
             assert torch.equal(taken, order[: len(taken)])
             assert count - len(taken) - world_size * lonely in range(world_size)
-
-
-def test_without_torchrun_there_is_no_process_group(monkeypatch):
-    """Nor need there be any: torch for AMD's cards on Windows comes without."""
-    monkeypatch.setattr(distributed, "dist", None)
-    alone(f"{LENET} --epochs 1", "plain")
 
 
 LOST = "error: another process has ended or hangs; its own error, or torchrun's report, says why\n"
