@@ -57,21 +57,18 @@ def test_the_sets_and_what_is_known_of_them(root):
     assert list(train.digests) == idx.digests(IMAGES, LABELS) and not train.published
 
 
-@pytest.mark.parametrize("index", [0, 3, 11, -1, -12, np.int64(3), torch.tensor(3)])
-def test_an_index_gives_one_normalised_image_and_its_label(dataset, index):
-    image, label = dataset[index]
-    assert image.shape == (1, 28, 28) and image.dtype == torch.float32
-    assert torch.equal(image, normalize(IMAGES[int(index)]))
-    assert type(label) is int and label == LABELS[int(index)]
-
-
 OTHERS = [slice(None), [3, 7], range(2), torch.tensor([3, 7]), None, ..., "3", 1.0]
 
 
-@pytest.mark.parametrize("index", [12, -13, 10**30, *OTHERS], ids=repr)
-def test_other_indices_are_refused(dataset, index):
-    with pytest.raises(IndexError if isinstance(index, int) else TypeError):
-        dataset[index]
+def test_an_index_gives_one_normalised_image_and_its_label(dataset):
+    for index in (0, 3, 11, -1, -12, np.int64(3), torch.tensor(3)):
+        image, label = dataset[index]
+        assert image.shape == (1, 28, 28) and image.dtype == torch.float32
+        assert torch.equal(image, normalize(IMAGES[int(index)]))
+        assert type(label) is int and label == LABELS[int(index)]
+    for index in (12, -13, 10**30, *OTHERS):
+        with pytest.raises(IndexError if isinstance(index, int) else TypeError):
+            dataset[index]
 
 
 def test_normalising_agrees_with_an_independent_computation(dataset):
@@ -125,7 +122,7 @@ def test_a_part_is_not_the_whole(dataset):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_torchs_own_tools_take_it(dataset, workers):
-    both = ConcatDataset([dataset, Subset(dataset, [7, 3])])
+    both = ConcatDataset([dataset, Subset(pickle.loads(pickle.dumps(dataset)), [7, 3])])
     batches = list(DataLoader(both, batch_size=5, num_workers=workers))
     assert [len(labels) for _, labels in batches] == [5, 5, 4]
     rows = [*range(12), 7, 3]
@@ -134,12 +131,6 @@ def test_torchs_own_tools_take_it(dataset, workers):
     parts = random_split(dataset, [8, 4], torch.Generator().manual_seed(0))
     labels = [label for part in parts for _, label in DataLoader(part, batch_size=None)]
     assert sorted(labels) == sorted(LABELS.tolist())
-
-
-def test_it_can_be_pickled(dataset):
-    copy = pickle.loads(pickle.dumps(dataset))
-    assert_intact((copy.data, copy.targets))
-    assert copy.digests == dataset.digests and copy.path == dataset.path
 
 
 # The real MNIST

@@ -81,7 +81,7 @@ def start(config: Config, device: torch.device, resume: bool) -> dict | None:
     if not (folder / "checkpoint.pt").exists():
         raise CheckpointError(f"{folder}: no such run to resume; leave --resume out to start it")
     saved = load(folder)
-    before, versions_before = saved["config"].to_dict(), saved["versions"]
+    before = saved["config"].to_dict()
     if config.schedule == "constant" and config.epochs >= saved["epoch"]:
         before["epochs"] = config.epochs  # one may add epochs
     if words := differing(before, config.to_dict()):
@@ -89,8 +89,9 @@ def start(config: Config, device: torch.device, resume: bool) -> dict | None:
         raise CheckpointError(f"{folder}: another experiment ({words}); {advice}")
     if edited(saved):
         tell(f"warning: {folder}: the network in model.py was edited since, so the run mixes two")
-    same_source = {"source": versions_before.get("source")}
-    if words := differing(versions_before, versions(config, device) | same_source):
+    now = versions(config, device)
+    del now["source"]  # that it was edited is said already
+    if words := differing(saved["versions"], now):
         tell(f"warning: {folder}: {words}; numbers as if never stopped need the same")
     return saved
 
