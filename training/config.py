@@ -262,9 +262,8 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Config, 
     """The command line as a configuration, and the options that do not change the numbers."""
     parser = program.Parser(description, epilog=ABOUT_RECIPES)
     parser.argument_default = argparse.SUPPRESS  # only options that were given are in the result
-    what, how, where, others = map(
-        parser.add_argument_group, ("what is trained", "how", "where", "what else")
-    )
+    titles = ("what is trained", "how", "where", "what else")
+    what, how, where, others = map(parser.add_argument_group, titles)
     for f in dataclasses.fields(Config):
         if f.metadata:
             group = what if f.name in WHAT else how
