@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import main
@@ -154,23 +155,22 @@ def test_an_error_ends_every_process_with_one_line_each(line, status, first, sec
         assert text.count("\n") == bool(words), text
 
 
-def test_a_rank_that_is_lost_ends_the_others():
+SAFE = "epoch 1 of 2 is safe in runs/stopped/checkpoint.pt; to continue: the same command --resume"
+STOPS = [  # ranks that are stopped in their second epoch, how, exit statuses, rank 0's last line
+    ([1], partial(signal.raise_signal, signal.SIGKILL), (1, -signal.SIGKILL), LOST),
+    ([0, 1], interrupt, (130, 130), f"interrupted: {SAFE}\n"),
+]
+
+
+@pytest.mark.parametrize(("ranks", "stop", "statuses", "line"), STOPS)
+def test_a_stopped_rank_ends_the_others_and_one_line_says_so(ranks, stop, statuses, line):
     def prepare(rank):
-        if rank == 1:
-            stopping(main, "train", 2, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        if rank in ranks:
+            stopping(main, "train", 2, stop)
 
-    (status, text), (lost, _) = together(2, LENET, "lost", prepare)
-    assert (status, lost) == (1, -signal.SIGKILL) and text.endswith(f"\n{LOST}")
-    assert state("lost")["epoch"] == 1
-
-
-def test_ctrl_c_says_once_how_to_continue():
-    def prepare(rank):
-        stopping(main, "train", 2, interrupt)
-
-    (status, text), other = together(2, LENET, "c", prepare)
-    words = "epoch 1 of 2 is safe in runs/c/checkpoint.pt; to continue: the same command --resume"
-    assert text.endswith(f"\ninterrupted: {words}\n") and (status, other) == (130, (130, ""))
+    (status, text), (other, nothing) = together(2, LENET, "stopped", prepare)
+    assert (status, other) == statuses and text.endswith(f"\n{line}") and not nothing
+    assert state("stopped")["epoch"] == 1
 
 
 def test_ctrl_c_ends_torchrun_and_its_processes():
