@@ -274,27 +274,25 @@ def verified(state: Any) -> dict:  # noqa: ANN401
 def weights_alone(state: Any) -> dict:  # noqa: ANN401
     """A checkpoint around weights that somebody else saved, of the first network that they fit.
 
-    They are the file's first mapping of names to tensors, whatever their names begin with; a line
-    says so where that is not all.
+    They are the file's mapping of names to tensors, or one in it, whatever the names begin with; a
+    line says so where that is not all.
     """
     parts = {"": state} | state if isinstance(state, dict) else {}
-    for key, weights in parts.items():
-        if isinstance(weights, dict) and weights and all(map(torch.is_tensor, weights.values())):
-            words = [f"its {key!r}"] * bool(key)
-            break
-    else:
-        raise CheckpointError("holds no weights, as model.state_dict() gives them")
+    mappings = {key: part for key, part in parts.items() if isinstance(part, dict)}
     for name in MODELS:
         own = build(name, {}).state_dict()
-        prefix = commonprefix([*weights]).removesuffix(commonprefix([*own]))  # such as "module."
-        model = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
-        if {k: v.shape for k, v in model.items()} == {k: v.shape for k, v in own.items()}:
-            words += [f"without {prefix!r}"] * bool(prefix)
-            if words:
-                tell(f"note: the weights are {', '.join(words)}, and fit {name}")
-            run = {"config": Config(model=name), "epoch": 0, "history": [], "model": model}
-            return dict.fromkeys(KEYS, {}) | run
-    raise CheckpointError(f"holds weights that fit none of the networks {', '.join(MODELS)}")
+        shapes = {layer: tensor.shape for layer, tensor in own.items()}
+        for key, weights in mappings.items():
+            prefix = commonprefix([*map(str, weights)]).removesuffix(commonprefix([*own]))
+            model = {str(layer).removeprefix(prefix): weights[layer] for layer in weights}
+            if {layer: getattr(model[layer], "shape", None) for layer in model} == shapes:
+                words = [f"its {key!r}"] * bool(key) + [f"without {prefix!r}"] * bool(prefix)
+                if words:
+                    tell(f"note: the weights are {', '.join(words)}, and fit {name}")
+                run = {"config": Config(model=name), "epoch": 0, "history": [], "model": model}
+                return dict.fromkeys(KEYS, {}) | run
+    names = " or ".join(MODELS)
+    raise CheckpointError(f"holds no weights of {names}, as model.state_dict() gives them")
 
 
 def network(saved: dict) -> nn.Module:

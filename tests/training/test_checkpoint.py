@@ -150,7 +150,7 @@ def test_nothing_huge_is_unpacked_or_allocated(path, plain, monkeypatch):
 OTHERS = [  # the content of a file, what the line says
     (b"\x89PNG\r\n\x1a\n", "damaged or not a checkpoint"),
     (b"PK\x05\x06" + bytes(18), "use another checkpoint"),
-    (saved({"fc.weight": torch.ones(3)}), "fit none of the networks lenet5, mlp"),
+    (saved({"fc.weight": torch.ones(3)}), "holds no weights of lenet5 or mlp"),
     (saved({"epoch": 3}), "holds no weights"),
     (saved(MODELS["mlp"]()), "model.state_dict()"),
     (saved(MODELS["mlp"]().state_dict(), **LEGACY), "before 2020; save it again with torch.save"),
@@ -196,7 +196,7 @@ def test_a_sound_file_with_other_contents_is_refused(place, value, path, plain):
 
 FORMS = [  # around the weights, the prefix of their names, what the line says was taken
     (lambda weights: weights, "", ""),
-    (lambda weights: {"epoch": 3, "state_dict": weights}, "", "its 'state_dict'"),
+    (lambda weights: {"names": {0: "zero"}, "state_dict": weights}, "", "its 'state_dict'"),
     (lambda weights: {"model_state_dict": weights}, "", "its 'model_state_dict'"),
     (lambda weights: weights, "module.", "without 'module.'"),  # DataParallel's
     (lambda weights: weights, "module._orig_mod.", "without 'module._orig_mod.'"),
