@@ -163,7 +163,7 @@ def test_another_kind_of_file_is_refused(other, words, path):
     assert words in refusal(path)
 
 
-GONE, NAN = object(), torch.tensor([torch.nan])
+GONE, NAN = object(), torch.full((2,), torch.nan)  # of two hidden units
 CHANGES = [  # where in a sound checkpoint, and what is put there
     (("config", "model"), "vgg"),
     (("config", "model"), "lenet5"),
