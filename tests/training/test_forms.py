@@ -16,25 +16,25 @@ def digits(tmp_path_factory):
     return MNIST(folder)
 
 
-CASES = [  # what is done with the digits, what is said
-    (lambda it: it.replace(data=it.data.mT), "% if they were transposed (swap"),
-    (lambda it: it.replace(data=255 - it.data), "% if they were inverted (put 255"),
-    (lambda it: it.replace(data=255 - it.data.mT), "% if they were inverted and transposed"),
-    (lambda it: it.replace(data=(it.data > 100).byte()), "% if they were rescaled (multiply"),
-    (lambda it: it.replace(data=it.data // 16), "% if they were rescaled (multiply"),
-    (lambda it: it, ""),
-    (lambda it: it.replace(targets=it.targets.flip(0)), ""),  # no digits: clothes, for example
-    (lambda it: it.replace(data=255 - it.data, published=True), ""),
-    (lambda it: it.part(0, 9).replace(data=it.data[:9].mT), ""),  # few
-    (lambda it: it.replace(data=255 - it.data, targets=it.targets.flip(0)), "ground of these"),
-    (lambda it: it.replace(data=torch.full_like(it.data, 255)), "ground of these images is light"),
+CASES = [  # what the dataset has in place of its images and labels, what is said
+    (lambda images, labels: {"data": images.mT}, "they were transposed (swap"),
+    (lambda images, labels: {"data": 255 - images}, "they were inverted (put 255"),
+    (lambda images, labels: {"data": 255 - images.mT}, "they were inverted and transposed"),
+    (lambda images, labels: {"data": (images > 100).byte()}, "they were rescaled (multiply"),
+    (lambda images, labels: {"data": images // 16}, "they were rescaled (multiply"),
+    (lambda images, labels: {}, ""),
+    (lambda images, labels: {"targets": labels.flip(0)}, ""),  # no digits: clothes, for example
+    (lambda images, labels: {"data": 255 - images, "published": True}, ""),
+    (lambda images, labels: {"data": images[:9].mT, "targets": labels[:9]}, ""),  # too few
+    (lambda images, labels: {"data": 255 - images, "targets": labels.flip(0)}, "is light"),
+    (lambda images, labels: {"data": torch.full_like(images, 255)}, "is light"),
 ]
 
 
 @pytest.mark.parametrize(("change", "words"), CASES)
 def test_another_form_is_named_with_both_figures_and_a_light_ground(change, words, digits, capsys):
-    forms.warn(change(digits))
+    forms.warn(digits.replace(**change(digits.data, digits.targets)))
     line = capsys.readouterr().err
     assert words in line and line.count("\n") == bool(words)
     assert line.startswith("warning: " * bool(words))
-    assert line.count(" %") == 2 * ("if they were" in words)
+    assert line.count(" %") == 2 * words.startswith("they were")
