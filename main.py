@@ -83,8 +83,7 @@ def fit(
     config, train_set, test_set = data.prepared(config, train_set, test_set)
     torch.manual_seed(derived_seed(config.seed, 0))  # for the initial weights
     model = build(config.model, config.network).to(device)
-    size = distributed.share_of_batch(config.batch_size)
-    share = distributed.share_of_epoch(len(train_set), size)
+    share, size = distributed.shares(len(train_set), config.batch_size)
     steps = math.ceil(share / size)
     optimizer, scheduler = optimization(model, config, config.epochs * steps)
     criterion = CrossEntropy(config.label_smoothing, non_digits=config.mix != "none")

@@ -100,23 +100,19 @@ def one_at_a_time_per_machine() -> Generator[None]:
         dist.barrier()
 
 
-def share_of_batch(size: int) -> int:
-    """How many images of a batch each rank takes; UserError if they cannot share it equally."""
-    if size % world_size():
-        why = f"{world_size()} processes cannot share {size} images equally; give a multiple"
-        raise ConfigError("batch_size", why)
-    return size // world_size()
+def shares(images: int, batch_size: int) -> tuple[int, int]:
+    """How many images of an epoch, and of each of its batches, every rank takes; ConfigError.
 
-
-def share_of_epoch(count: int, size: int) -> int:
-    """How many of an epoch's images each rank takes, `size` in a batch.
-
-    At most world_size - 1 images are left out; and a last batch of one image, whose variance
+    An epoch leaves out at most world_size - 1 images; and a last batch of one image, whose variance
     BatchNorm could not compute.
     """
-    share = count // world_size()
+    size, rest = divmod(batch_size, world_size())
+    if rest:
+        why = f"{world_size()} processes cannot share {batch_size} images equally; give a multiple"
+        raise ConfigError("batch_size", why)
+    share = images // world_size()
     alone = share % size == 1 and share > 1 and size > 1
-    return share - alone
+    return share - alone, size
 
 
 def shard(order: torch.Tensor) -> torch.Tensor:

@@ -125,13 +125,13 @@ def test_an_epoch_leaves_out_fewer_images_than_there_are_processes(world_size, m
     for count in range(world_size, 60):
         order = torch.randperm(count)
         for size in (1, 4, 7):
-            share, shards = distributed.share_of_epoch(count, size), []
+            (share, own), shards = distributed.shares(count, size * world_size), []
             for rank in range(world_size):
                 monkeypatch.setenv("RANK", str(rank))
                 shards.append(distributed.shard(order)[:share])
             taken = torch.stack(shards).T.flatten()
             lonely = size > 1 and count // world_size % size == 1 and count // world_size > 1
-            assert torch.equal(taken, order[: len(taken)])
+            assert torch.equal(taken, order[: len(taken)]) and own == size
             assert count - len(taken) - world_size * lonely in range(world_size)
 
 
