@@ -4,6 +4,7 @@ import importlib
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import export
 import main
@@ -50,6 +51,13 @@ def group(**values):
     return lambda patch: [patch.setenv(name.upper(), value) for name, value in values.items()]
 
 
+def lost_rank(patch):
+    """Another rank has ended before this one is connected with it."""
+    error = RuntimeError("Gloo connectFullMesh failed")
+    patch.setattr(torch.distributed, "init_process_group", Mock(side_effect=error))
+    group(world_size="2", rank="0", master_addr="localhost", master_port="1")(patch)
+
+
 def network(**attributes):
     """A student's network, "mine": LeNet-5 with these attributes."""
     return lambda patch: patch.setitem(MODELS, "mine", type("Mine", (LeNet5,), attributes))
@@ -93,7 +101,8 @@ ERRORS = [  # command, words that the line holds, exit status, setting
     (f"{TRAIN} --lr 1000000", "a: diverged in epoch 1 (learning rate 1e+06", 1),
     (f"{TRAIN} --weight-decay 1000000", "try a smaller --weight-decay", 1),
     (TRAIN, "WORLD_SIZE is 'two', no number; unset it", 1, group(world_size="two")),
-    (TRAIN, "RANK expected, but not set; unset WORLD_SIZE", 1, group(world_size="2")),
+    (TRAIN, "environment: RANK is not set; unset WORLD_SIZE", 1, group(world_size="2")),
+    (TRAIN, "another process has ended or hangs; its own error", 1, lost_rank),
     ("main --evaluate x.pt", "it runs as one process", 1, group(world_size="2", rank="0")),
     (MINE, "gives None for one image; it must give 10 logits", 1, network(forward=print)),
     (MINE, "--width: mine has no default", 2, network(__init__=no_default)),

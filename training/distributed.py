@@ -72,22 +72,23 @@ def group(device: torch.device) -> Generator[None]:
     if world_size() == 1:
         yield
         return
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise UserError(f"environment: {name} is not set; unset WORLD_SIZE or use torchrun")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    except ValueError as error:  # a variable is missing
-        raise UserError(f"environment: {error}; unset WORLD_SIZE or use torchrun") from None
-    try:
         yield
         dist.barrier()  # a rank that ended before the others are ready could abort them
     except RuntimeError as error:
-        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
             raise
         why = "its own error, or torchrun's report, says why"
         raise UserError(f"another process has ended or hangs; {why}") from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -151,6 +151,7 @@ OTHERS = [  # the content of a file, what the line says
     (b"\x89PNG\r\n\x1a\n", "damaged or not a checkpoint"),
     (b"PK\x05\x06" + bytes(18), "use another checkpoint"),
     (saved({"fc.weight": torch.ones(3)}), "holds no weights of lenet5 or mlp"),
+    (saved(MODELS["mlp"](hidden=56).state_dict()), "holds no weights of lenet5 or mlp"),
     (saved({"epoch": 3}), "holds no weights"),
     (saved(MODELS["mlp"]()), "model.state_dict()"),
     (saved(MODELS["mlp"]().state_dict(), **LEGACY), "before 2020; save it again with torch.save"),
