@@ -98,14 +98,10 @@ def epochs_so_far(config: Config, device: torch.device) -> History:
         return []
     before = saved["config"].to_dict() | saved["versions"]
     now = config.to_dict() | checkpoint.versions(config, device)
-    differing = [
-        f"{key} was {before.get(key)!s:.40}, is {now[key]!s:.40}"
-        for key in now
-        if key not in ("name", "recipe") and before.get(key) != now[key]
-    ]
-    if differing:
-        tell(f"warning: {config.name} is not counted: {'; '.join(differing)}")
-    return [] if differing else saved["history"]
+    words = checkpoint.differing(before, now)
+    if words:
+        tell(f"warning: {config.name} is not counted: {words}")
+    return [] if words else saved["history"]
 
 
 def results_of(runs: list[Planned]) -> tables.Results:

@@ -46,6 +46,9 @@ def run_in_use(patch):
     patch.setattr(main, "lock", filelock.FileLock("runs/.a.lock").acquire(), raising=False)
 
 
+CONNECTED = {"world_size": "2", "rank": "0", "master_addr": "localhost", "master_port": "1"}
+
+
 def group(**values):
     """What torchrun sets in the environment."""
     return lambda patch: [patch.setenv(name.upper(), value) for name, value in values.items()]
@@ -55,7 +58,7 @@ def lost_rank(patch):
     """Another rank has ended before this one is connected with it."""
     error = RuntimeError("Gloo connectFullMesh failed")
     patch.setattr(torch.distributed, "init_process_group", Mock(side_effect=error))
-    group(world_size="2", rank="0", master_addr="localhost", master_port="1")(patch)
+    group(**CONNECTED)(patch)
 
 
 def network(**attributes):
@@ -102,6 +105,7 @@ ERRORS = [  # command, words that the line holds, exit status, setting
     (f"{TRAIN} --weight-decay 1000000", "try a smaller --weight-decay", 1),
     (TRAIN, "WORLD_SIZE is 'two', no number; unset it", 1, group(world_size="two")),
     (TRAIN, "environment: RANK is not set; unset WORLD_SIZE", 1, group(world_size="2")),
+    (TRAIN, "MASTER_PORT is 'x', no number", 1, group(**CONNECTED | {"master_port": "x"})),
     (TRAIN, "another process has ended or hangs; its own error", 1, lost_rank),
     ("main --evaluate x.pt", "it runs as one process", 1, group(world_size="2", rank="0")),
     (MINE, "gives None for one image; it must give 10 logits", 1, network(forward=print)),

@@ -237,6 +237,8 @@ def load(path: str | Path) -> dict:
     if path.is_dir():
         path /= "checkpoint.pt"
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError("not a file")
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError("too large for a checkpoint of this project")
         content = path.read_bytes()

@@ -75,6 +75,7 @@ def group(device: torch.device) -> Generator[None]:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise UserError(f"environment: {name} is not set; unset WORLD_SIZE or use torchrun")
+    number("MASTER_PORT", 0)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
