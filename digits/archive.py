@@ -1,23 +1,22 @@
 """Reads images and labels from tar and zip archives and folders of pictures, and writes tarballs.
 
 What was put in comes out, or `DataError` is raised: tarfile takes a damaged archive for a shorter
-one, zipfile does not count, Pillow compares no checksums; this file does. A picture's label is in
-its name, `{number}_{label}.png`, or is its folder's name, `{label}/{name}.png`.
+one and Pillow compares no checksums; this file does. A picture's label is in its name,
+`{number}_{label}.png`, or is its folder's name, `{label}/{name}.png`.
 """
 
 import io
 import os
 import re
-import stat
 import struct
 import tarfile
-import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from digits.idx import MAX_BYTES, unpacked, unusable
+from digits.idx import naming, unpacked, unzipped
 from files import DataError, write_whole
 
 import numpy as np
@@ -36,53 +35,41 @@ SPLIT = re.compile(r"(.*/)?(train|test)(ing)?/.*", re.I | re.S)
 LITTER = re.compile(
     r"(.*/)?(\.[^/]*|__macosx/.*|thumbs\.db|desktop\.ini|(readme|license)[^/]*)", re.I | re.S
 )
-Files = bytes | list[tuple[str, bytes]]  # of an archive, or the names and contents of a folder
-Picture = tuple[int, int, str, bytes]  # its number, -1 if it has none; label, name, 784 pixels
+Files = bytes | dict[str, bytes]  # an archive, or names and contents of the files in a folder
 progress = partial(tqdm, delay=2, leave=False, disable=None)  # a bar for what takes over 2 s
 
 
 def read_tarball(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (uint8, N x 28 x 28) and labels (int64, N) of an archive or a folder; DataError."""
-    try:
+    with naming(path):
         return decode(load(Path(path)))
-    except Exception as error:  # the libraries raise almost anything
-        raise unusable(path, error) from error
 
 
 def load(path: Path) -> Files:
-    """All bytes of an archive, or name and content of each file in a folder; DataError, OSError."""
-    if not path.is_dir():
-        return path.read_bytes()
-    files = []
-    for place, folders, names in os.walk(path):  # in a third of rglob's time
-        folders.sort()
-        inner = Path(place).relative_to(path).as_posix()
-        for name in sorted([*names, *folders]):
-            file, name = f"{place}/{name}", f"{inner}/{name}".removeprefix("./")
-            mode = os.lstat(file).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise DataError(f"not a regular file (links are not followed): {name!r}")
-            if stat.S_ISREG(mode) and not LITTER.fullmatch(name):
-                files.append((name, Path(file).read_bytes()))
-    return files
+    """All bytes of a file, or name and content of each file in a folder; DataError, OSError."""
+    return dict(_walk(path)) if path.is_dir() else path.read_bytes()
+
+
+def _walk(folder: str | Path, inside: str = "") -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file in a folder and the folders in it; `inside` begins names."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        name = inside + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, f"{name}/")
+        elif not entry.is_file(follow_symlinks=False):
+            raise DataError(f"not a regular file (links are not followed): {name!r}")
+        elif not LITTER.fullmatch(name):
+            yield name, Path(entry.path).read_bytes()
 
 
 def members(files: Files) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file in a tar archive, packed or not, a zip archive or a folder."""
-    if isinstance(files, list):
-        yield from files
+    if isinstance(files, dict):
+        yield from files.items()
     elif files.startswith(b"PK\3\4"):
-        with zipfile.ZipFile(io.BytesIO(files)) as archive:
-            entries, end = archive.infolist(), len(files) - 22 - len(archive.comment)
-            count = int.from_bytes(files[end + 10 : end + 12], "little")
-            if count not in (len(entries), 0xFFFF):  # 0xFFFF: too many for this field
-                raise DataError("damaged: its directory is not whole")
-            if sum(entry.file_size for entry in entries) > MAX_BYTES:
-                raise DataError("more than 1 GiB unpacked")
-            for entry in entries:
-                if entry.file_size or not entry.is_dir():
-                    with archive.open(entry) as file:  # read() without a size has no limit
-                        yield entry.filename.replace("\\", "/"), file.read(entry.file_size)
+        for entry, file in unzipped(io.BytesIO(files)):
+            content = file.read(entry.file_size)  # read() without a size has no limit
+            yield entry.filename.replace("\\", "/"), content
     else:
         content = unpacked(files)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
@@ -93,7 +80,7 @@ def members(files: Files) -> Iterator[tuple[str, bytes]]:
                 elif not member.isdir():
                     raise DataError(f"not a regular file: {member.name[:200]!r}")
             end = content[tar.offset :]
-        if len(end) < 1024 or end.count(0) != len(end):
+        if len(end) < 1024 or end.strip(b"\0"):
             raise DataError("damaged: it does not end as a tar archive, images may be missing")
 
 
@@ -104,8 +91,7 @@ def decode(files: Files, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
     label's come in the order of their names, and the labels are mixed evenly, so that the last ones
     (`--val-size`) show all digits.
     """
-    pictures: list[Picture] = []
-    keys, offenders = set(), []
+    pictures, offenders = {}, []  # {number or name: (number or -1, label, name, pixels)}
     for name, content in progress(members(files), unit=" files"):
         if LITTER.fullmatch(name):
             continue
@@ -117,10 +103,9 @@ def decode(files: Files, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
                 if folder[2].lower() != split:
                     continue
             key, number, label = _meaning(name)
-            if key in keys:
+            if key in pictures:
                 raise DataError(f"a second picture with the number or the name {key!r}")
-            keys.add(key)
-            pictures.append((number, label, name, _pixels(content)))
+            pictures[key] = number, label, name, _pixels(content)
         except Exception as error:
             why = error if isinstance(error, DataError) else f"damaged ({type(error).__name__})"
             offenders.append(f"{why}: {name[:200]!r}")  # a name may hold control characters
@@ -128,11 +113,10 @@ def decode(files: Files, split: str = "") -> tuple[torch.Tensor, torch.Tensor]:
         raise DataError(f"{offenders[0]} (files that cannot be used: {len(offenders):,})")
     if not pictures:
         raise DataError(f"it holds no pictures{f' of the {split} split' if split else ''}")
-    numbers = {number for number, *_ in pictures} - {-1}
-    pictures = sorted(pictures) if len(numbers) == len(pictures) else _mixed(pictures)
-    pixels = bytearray().join(pixels for *_, pixels in pictures)
-    labels = torch.tensor([label for _, label, *_ in pictures])
-    return torch.frombuffer(pixels, dtype=torch.uint8).view(-1, 28, 28), labels
+    numbers, labels, names, pixels = zip(*pictures.values(), strict=True)
+    are_unique = len({*numbers} - {-1}) == len(numbers)
+    order = np.argsort(numbers) if are_unique else _mixed(labels, names)
+    return torch.from_numpy(np.stack(pixels)[order]), torch.tensor(labels)[order]
 
 
 def _meaning(name: str) -> tuple[int | str, int, int]:
@@ -145,8 +129,22 @@ def _meaning(name: str) -> tuple[int | str, int, int]:
     return number if match["label"] else name, number, int(labels.pop())
 
 
-def _pixels(content: bytes) -> bytes:
-    """The 784 bytes of a PNG or JPEG of 28 x 28 pixels without colours."""
+def _mixed(labels: Sequence[int], names: Sequence[str]) -> list[int]:
+    """An order that mixes the labels evenly and keeps each label's pictures in that of their names.
+
+    9.png comes before 10.png.
+    """
+    padded = [re.sub("[0-9]+", lambda number: number[0].zfill(20), name) for name in names]
+    order = sorted(range(len(names)), key=lambda n: (padded[n], names[n]))
+    counts, seen, places = Counter(labels), Counter(), {}
+    for n in order:
+        places[n] = (seen[labels[n]] + 0.5) / counts[labels[n]]
+        seen[labels[n]] += 1
+    return sorted(order, key=lambda n: (places[n], labels[n]))
+
+
+def _pixels(content: bytes) -> np.ndarray:
+    """The pixels (uint8, 28 x 28) of a PNG or JPEG without colours."""
     from PIL.JpegImagePlugin import JpegImageFile  # much faster than Image.open
     from PIL.PngImagePlugin import PngImageFile
 
@@ -163,25 +161,13 @@ def _pixels(content: bytes) -> bytes:
         size = f"{picture.width} x {picture.height}"
         raise DataError(f"{size} pixels instead of 28 x 28, data/README.md converts a folder")
     if picture.mode == "L" and "transparency" not in picture.info:
-        return picture.tobytes()
+        return np.asarray(picture)
     if picture.mode.startswith("I"):  # 16 bits
-        return (np.asarray(picture) / 257).round().astype(np.uint8).tobytes()
-    channels = np.asarray(picture.convert("RGBA")).astype(int)
+        return (np.asarray(picture) / 257).round().astype(np.uint8)
+    channels = np.asarray(picture.convert("RGBA"))
     if channels[..., 3].min() < 255 or np.ptp(channels[..., :3], 2).max() > NEARLY * (not is_png):
         raise DataError("a picture with colours or transparent pixels, make it grey")
-    return channels[..., 1].astype(np.uint8).tobytes()
-
-
-def _mixed(pictures: list[Picture]) -> list[Picture]:
-    """The pictures with their labels mixed evenly, each label's in the order of their names."""
-    pictures = sorted(pictures, key=lambda picture: picture[2])
-    # 9.png comes before 10.png
-    pictures.sort(key=lambda picture: re.sub("[0-9]+", lambda n: n[0].zfill(20), picture[2]))
-    places = []
-    for label in range(10):
-        group = [picture for picture in pictures if picture[1] == label]
-        places += [((n + 0.5) / len(group), picture) for n, picture in enumerate(group)]
-    return [picture for _, picture in sorted(places, key=lambda place: place[0])]
+    return channels[..., 1]
 
 
 def write_tarball(
@@ -199,8 +185,9 @@ def pack(images: torch.Tensor, labels: torch.Tensor, folder: str) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         pairs = zip(images.numpy(), labels.tolist(), strict=True)
         for number, (image, label) in enumerate(progress(pairs, unit=" images")):
-            png, member = io.BytesIO(), tarfile.TarInfo(f"{folder}/{number:05d}_{label}.png")
+            png = io.BytesIO()
             Image.fromarray(image).save(png, "PNG", compress_level=1)
+            member = tarfile.TarInfo(f"{folder}/{number:05d}_{label}.png")
             member.size = png.tell()
             png.seek(0)
             tar.addfile(member, png)

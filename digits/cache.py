@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import io
-import mmap
 import sys
 from pathlib import Path
 
@@ -26,26 +25,26 @@ def read_cached(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     both = path.suffix.lower() == ".npz" or path.name.lower().startswith("mnist_png")
     name = path.name.removesuffix(".tar") + ".folder" * path.is_dir() + f".{split}" * both
     cache = path.with_name(f"{name}.cache.npz")
-    try:
-        key = f"{CACHE_VERSION} {_sha256(path)}" + f" {split}" * both
+    with idx.naming(path):
+        source = archive.load(path)
+        key = f"{CACHE_VERSION} {_sha256(source)}" + f" {split}" * both
         if cache.is_file():
-            with contextlib.suppress(Exception):  # a foreign or damaged file can raise anything
-                arrays = idx.read_arrays(cache)
+            # a foreign or damaged file can raise anything
+            with contextlib.suppress(Exception), cache.open("rb") as file:
+                arrays = idx.read_arrays(file)
                 if str(arrays["key"]) == key:
                     return idx.tensors(arrays["images"], arrays["labels"])
             print(f"note: {cache}: stale or damaged; it is made anew", file=sys.stderr)
-        if path.is_dir() or path.stat().st_size > LARGE:
+        if isinstance(source, dict) or len(source) > LARGE:
             print(f"{path}: reading the images, once", file=sys.stderr, flush=True)
-        if path.suffix.lower() == ".npz":
-            data = idx.read_npz(path, split)
-        elif path.suffix.lower() == ".csv":
-            data = idx.read_csv(path.read_bytes())
+        if isinstance(source, bytes) and path.suffix.lower() == ".npz":
+            data = idx.read_npz(source, split)
+        elif isinstance(source, bytes) and path.suffix.lower() == ".csv":
+            data = idx.read_csv(source)
         else:
-            data = archive.decode(archive.load(path), split * both)
-        if not key.startswith(f"{CACHE_VERSION} {_sha256(path)}"):
+            data = archive.decode(source, split * both)
+        if archive.load(path) != source:
             raise DataError("changed while it was read; start again")
-    except Exception as error:  # the libraries raise almost anything
-        raise idx.unusable(path, error) from error
     try:
         content, (images, labels) = io.BytesIO(), data
         np.savez(content, images=images.numpy(), labels=labels.byte().numpy(), key=np.array(key))
@@ -55,12 +54,10 @@ def read_cached(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     return data
 
 
-def _sha256(path: Path) -> str:
+def _sha256(source: archive.Files) -> str:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
     digest = hashlib.sha256()
-    if path.is_dir():
-        for name, content in archive.members(archive.load(path)):
-            digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
-    else:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as all:
-            digest.update(all)
+    for name, content in source.items():
+        digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
     return digest.hexdigest()

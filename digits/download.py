@@ -16,7 +16,7 @@ from files import DataError, write_whole
 
 from filelock import FileLock
 
-SPLITS = tuple(idx.NAMES)
+SPLITS = ("train", "test")
 DEFAULT = Path("data")  # the only folder that need not be there for generated digits
 TIMEOUT = 10  # seconds that a server may send nothing
 NOTICE = "THESE DIGITS ARE GENERATED, NOT MNIST. Results from them are NOT MNIST results.\n"

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import os
 import random
 import struct
@@ -62,9 +61,10 @@ def count_refused(read, contents):
     refused = 0
     for content in contents:
         try:
-            data = read(content)
-        except Exception as error:
-            assert str(idx.unusable("train", error)).isprintable()
+            with idx.naming("train"):
+                data = read(content)
+        except DataError as error:
+            assert str(error).isprintable()
             refused += 1
         else:
             assert_intact(data)
@@ -75,8 +75,8 @@ def count_refused(read, contents):
 
 FORMATS = {  # what reads it, a file, and how many of its bits must be noticed if turned over
     **{ending: (archive.decode, pack(NUMBERED), 1 / 3) for ending, pack in ARCHIVES.items()},
-    "a picture in a folder": (lambda content: archive.decode([("5/0.png", content)]), png(), 1),
-    "npz": (lambda content: idx.read_npz(io.BytesIO(content), "train"), keras(), 0.8),
+    "a picture in a folder": (lambda content: archive.decode({"5/0.png": content}), png(), 1),
+    "npz": (lambda content: idx.read_npz(content, "train"), keras(), 0.8),
     "idx": (
         lambda content: idx.tensors(idx.parse_idx(idx.unpacked(content), 3), LABELS),
         gzip.compress(idx_file(IMAGES), mtime=0),
@@ -171,8 +171,12 @@ REFUSED = [  # a file, its content, words that the line holds
     ("train-images-idx3-ubyte", b"", "not an IDX file of 3 dimensions: it begins with b''"),
     ("train-images-idx3-ubyte", b"<!DOCTYPE html><html>", "it begins with b'<!DOCTYPE html>'"),
     ("train-images-idx3-ubyte", idx_file(LABELS), "not an IDX file of 3 dimensions"),
-    ("train-images-idx3-ubyte", idx_file(IMAGES)[:-1], "damaged: 9,423 bytes do not hold"),
-    ("train-images-idx3-ubyte", idx_file(IMAGES) + b"x", "damaged: 9,425 bytes"),
+    (
+        "train-images-idx3-ubyte",
+        idx_file(IMAGES)[:-1],
+        "damaged.*size 9407 into shape .12,28",
+    ),
+    ("train-images-idx3-ubyte", idx_file(IMAGES) + b"x", "damaged.*array of size 9409"),
     ("train-images-idx3-ubyte", idx_file(np.zeros((12, 8, 8))), "not N x 28 x 28"),
     ("train-images-idx3-ubyte", idx_file(IMAGES[1:]), "not N x 28 x 28"),
     ("train-labels-idx1-ubyte", b"", "labels-idx1-ubyte: not an IDX file of 1 dimensions"),
@@ -218,8 +222,7 @@ def test_links_and_pipes_in_a_folder_are_refused(read, tmp_path, target):
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz", ".zip"])
 def test_no_more_is_unpacked_than_the_limit(read, monkeypatch, ending):
-    for module in (idx, archive):
-        monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(idx, "MAX_BYTES", 1 << 20)
     assert_intact(read({"train.tar": ARCHIVES[ending](NUMBERED)}))
     with pytest.raises(DataError, match="more than 1 GiB"):
         read({"train.tar": ARCHIVES[ending](NUMBERED | {".zeros": bytes(1 << 20)})})
@@ -273,7 +276,7 @@ def test_grey_pixels_are_read_in_every_mode(kind, mode):
     wide = Image.fromarray(np.asarray(SOFT).astype("u2") * 257)
     picture = wide if mode == "I;16" else SOFT.convert(mode)
     expected = SOFT.convert("1") if mode == "1" else SOFT
-    images, _ = archive.decode([("1/1.JPG", png(picture, kind))])
+    images, _ = archive.decode({"1/1.JPG": png(picture, kind)})
     difference = images[0].numpy().astype(int) - np.asarray(expected.convert("L"))
     assert np.abs(difference).max() < (1 if kind == "PNG" else 9)
 

@@ -153,7 +153,7 @@ def test_missing_files_are_named(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="train.tar: No such file"):
         places.load(tmp_path, "train")
     denied = PermissionError(13, "Permission denied")
-    monkeypatch.setattr("builtins.open", Mock(side_effect=denied))
+    monkeypatch.setattr(places.Path, "read_bytes", Mock(side_effect=denied))
     with pytest.raises(DataError, match="train.tar: Permission denied"):
         places.load(lay(tmp_path, {"x/train.tar": b"x"}) / "x", "train")
 
