@@ -29,7 +29,6 @@ import json
 import logging
 import re
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,10 +45,11 @@ from training.checkpoint import load, network
 import torch
 from torch import nn
 
-ENDINGS = (".html", ".onnx", ".c", ".zip")
 MARK = "lenet5-mnist export.py"  # in every file that this program writes
 TEMPLATE = Path(__file__).resolve().with_name("export.html")
 BEST = SHIPPED.with_name("lenet5.pt")  # trained on MNIST alone
+ENDINGS = {".html": SHIPPED, ".onnx": SHIPPED, ".c": BEST, ".zip": BEST}  # their usual weights
+WRITERS = {".c": write.c_file, ".zip": write.memory_files}  # of networks in integers
 CALIBRATION = 2000  # training images that show how large activations are
 TOLERANCE = 1e-4  # the largest difference between logits of PyTorch and of ONNX
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -123,8 +123,7 @@ def onnx(model: nn.Module) -> bytes:
     images = torch.rand(7, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     logging.disable(logging.CRITICAL)  # the exporter's notes are for its developers
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with contextlib.redirect_stderr(io.StringIO()):
             content = translated(whole)
             session = importlib.import_module("onnxruntime").InferenceSession(content)
             (logits,) = session.run(["logits"], {"images": images.numpy()})
@@ -172,11 +171,11 @@ def in_integers(model: nn.Module, checkpoint: dict, options: argparse.Namespace)
     print(f"in integers: test accuracy {integer}; {same} of the answers are the same")
     labels = test_set.targets.tolist()
     examples = test_set.data[[labels.index(digit) for digit in range(10) if digit in labels]]
-    writer = write.c_file if options.destination.suffix == ".c" else write.memory_files
-    return writer(layers, examples, about)
+    return WRITERS[options.destination.suffix](layers, examples, about)
 
 
-def read_command_line(argv: Sequence[str] | None) -> argparse.Namespace:
+@program.guarded
+def main(argv: Sequence[str] | None = None) -> int:
     parser = program.Parser(__doc__)
     parser.set_defaults(data="auto", device="cpu")
     add = parser.add_argument
@@ -185,21 +184,13 @@ def read_command_line(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--bits", type=int, choices=BITS, help=".c, .zip: bits of a weight (default: 8)")
     add("--data-dir", type=Path, help=".c, .zip: where MNIST is (default: data)")
     options = parser.parse_args(argv)
-    name, ending = printable(options.destination), options.destination.suffix
-    if ending not in ENDINGS:
-        parser.error(f"{name}: its ending is none of {', '.join(ENDINGS)}")
-    integers = ending in (".c", ".zip")
-    if not integers and (options.bits or options.data_dir):
-        parser.error(f"--bits and --data-dir are not for {ending}")
-    options.checkpoint = options.checkpoint or (BEST if integers else SHIPPED)
-    options.bits, options.data_dir = options.bits or 8, options.data_dir or Path("data")
-    return options
-
-
-@program.guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    options = read_command_line(argv)
     path, name = options.destination, printable(options.destination)
+    if path.suffix not in ENDINGS:
+        parser.error(f"{name}: its ending is none of {', '.join(ENDINGS)}")
+    if path.suffix not in WRITERS and (options.bits or options.data_dir):
+        parser.error(f"--bits and --data-dir are not for {path.suffix}")
+    options.checkpoint = options.checkpoint or ENDINGS[path.suffix]
+    options.bits, options.data_dir = options.bits or 8, options.data_dir or Path("data")
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         if MARK.encode() not in file.read(2000):
             raise UserError(f"{name}: exists, and another program wrote it; give another name")

@@ -11,9 +11,9 @@ import ctypes
 import re
 import subprocess
 import tempfile
-import time
+import timeit
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 
 import export
 from dataset import MNIST, normalize
@@ -21,6 +21,7 @@ from integers import write
 from integers.quantize import BITS, compare, quantize
 from study import intervals, tables
 
+import numpy as np
 import torch
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "hardware.md"
@@ -44,14 +45,12 @@ def accuracy_table(runs, train_set, test_set):
     checkpoints = [export.load(run) for run in runs if Path(run).is_dir()]  # not their summaries
     finished = [saved for saved in checkpoints if saved["epoch"] == saved["config"].epochs]
     if len(finished) > 1:
-        seeds = [accuracies(checkpoint, train_set, test_set) for checkpoint in finished]
-        columns = [*zip(*seeds, strict=True)]
-        values = [f"{mean(column):.2f} ± {stdev(column):.2f} %" for column in columns]
-        rows.append([f"`best`, {len(seeds)} seeds", *values])
-        rows.append(["change, in points (95 % interval)", ""])
-        for bits in range(1, len(columns)):
-            change, low, high = intervals.interval([seed[bits] - seed[0] for seed in seeds])
-            rows[-1].append(f"{change:+.2f} ({low:+.2f} to {high:+.2f})")
+        seeds = np.array([accuracies(saved, train_set, test_set) for saved in finished])
+        values = zip(seeds.mean(0), seeds.std(0, ddof=1), strict=True)
+        rows.append([f"`best`, {len(seeds)} seeds", *(f"{a:.2f} ± {b:.2f} %" for a, b in values)])
+        changes = [intervals.interval(column) for column in (seeds[:, 1:] - seeds[:, :1]).T]
+        changes = [f"{change:+.2f} ({low:+.2f} to {high:+.2f})" for change, low, high in changes]
+        rows.append(["change, in points (95 % interval)", "", *changes])
     return tables.markdown(["weights", "floating point", *(f"{bits} bits" for bits in BITS)], rows)
 
 
@@ -94,16 +93,11 @@ def time_table(model, layers, image):
     }
     seconds = {name: [] for name in programs}
     with torch.inference_mode():
-        for _ in range(ROUNDS):
-            for name, program in programs.items():
-                began = time.perf_counter()
-                for _ in range(CALLS):
-                    program()
-                seconds[name].append((time.perf_counter() - began) / CALLS)
-    medians = {name: median(rounds) for name, rounds in seconds.items()}
+        for name, program in [*programs.items()] * ROUNDS:
+            seconds[name].append(timeit.timeit(program, number=CALLS) / CALLS)
     rows = [
-        [name, f"{1e6 * value:.0f} µs", f"{value / medians['PyTorch']:.2f}"]
-        for name, value in medians.items()
+        [name, f"{1e6 * median(times):.0f} µs", f"{median(times) / median(seconds['PyTorch']):.2f}"]
+        for name, times in seconds.items()
     ]
     return tables.markdown(["program", "one image", "of PyTorch's time"], rows)
 
