@@ -58,10 +58,8 @@ def cost_table(layers, images):
     """What each layer needs; an addition comes with each multiplication."""
     rows, bytes_in_all, products_in_all = [], 0, 0
     for facts, layer, values in write.described(layers, images):
-        size = products = 0
-        if layer.weight is not None:
-            size = layer.weight.numel() + 4 * layer.bias.numel()
-            products = values[0].numel() * layer.weight[0].numel()
+        size = layer.weight.numel() + 4 * layer.bias.numel()
+        products = values[0].numel() * layer.weight[:1].numel()
         bytes_in_all, products_in_all = bytes_in_all + size, products_in_all + products
         shift = "" if layer.shift is None else str(layer.shift)
         rows.append([layer.kind, write.by(facts["outputs"]), f"{size:,}", f"{products:,}", shift])

@@ -33,8 +33,8 @@ class Layer:
     """A layer in integers: Conv2d or Linear, with the ReLU that follows, or MaxPool2d."""
 
     kind: str
-    weight: torch.Tensor | None = None  # int64, in PyTorch's order
-    bias: torch.Tensor | None = None
+    weight: torch.Tensor = torch.zeros(0)  # int64, in PyTorch's order; MaxPool2d has none
+    bias: torch.Tensor = torch.zeros(0)
     shift: int | None = None  # the last layer has none: its sums are the logits
     zero: int = 0  # the activation that stands for 0
     exponent: int = 0  # of the activations, or of the logits
@@ -45,13 +45,14 @@ def outputs(layers: Sequence[Layer], pixels: torch.Tensor) -> list[torch.Tensor]
     """What each layer gives (int64) for images (uint8, N x 28 x 28); C and hardware do the same."""
     values, results = pixels.long().unsqueeze(1), []
     for layer in layers:
-        inputs = values.double()  # exact: float64 holds every integer up to 2^53
-        if layer.weight is None or layer.bias is None:
-            sums = functional.max_pool2d(inputs, layer.size or 1)
+        # exact: float64 holds every integer up to 2^53
+        inputs, weight, bias = values.double(), layer.weight.double(), layer.bias.double()
+        if layer.size:
+            sums = functional.max_pool2d(inputs, layer.size)
         elif layer.kind == "Conv2d":
-            sums = functional.conv2d(inputs, layer.weight.double(), layer.bias.double())
+            sums = functional.conv2d(inputs, weight, bias)
         else:
-            sums = functional.linear(inputs.flatten(1), layer.weight.double(), layer.bias.double())
+            sums = functional.linear(inputs.flatten(1), weight, bias)
         values = sums.long()
         if layer.shift is not None:
             values = (values >> layer.shift).clamp(0, 255)
@@ -99,9 +100,9 @@ def quantize(network: Sequence[nn.Module], pixels: torch.Tensor, bits: int = 8) 
         most = (values.relu() if relu else values.abs()).max().item()
         if not math.isfinite(most + weight.abs().max() + bias.abs().max()):
             raise UserError(f"{module}: its values are not finite; train again")
+        most = None if stop == len(modules) else most
         prior = layers[-1] if layers else Layer("image")
-        is_last = stop == len(modules)
-        fit = _fit(weight, bias, bits, prior, None if is_last else most, 0 if relu else 128)
+        fit = _fit(weight, bias, bits, prior, most, 0 if relu else 128)
         layers.append(Layer(type(module).__name__, *fit))
         for other in after:
             values = other(values)

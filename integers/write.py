@@ -50,29 +50,28 @@ def c_file(layers: Sequence[Layer], images: torch.Tensor, about: Mapping[str, ob
     sizes = [values[0].numel() for _, _, values in results[:-1]]  # of activations
     odd, even = max(sizes[::2], default=0), max(sizes[1::2], default=0)
     places = [f"memory + {odd}", "memory"]  # of even and of odd layers
-    body, calls, constants, row = [templates["hidden"]] if sizes else [], [], 0, 0
+    body, calls, row = [templates["hidden"]] if sizes else [], [], 0
     for facts, layer, _ in results:
         n, hidden = facts["layer"], layer is not layers[-1]
         fields = facts | {"n": n, "inputs": by(facts["inputs"]), "outputs": by(facts["outputs"])}
         fields |= dict(zip(("channels", "height", "width"), facts["inputs"], strict=False))
         fields |= dict(zip(("maps", "height_out", "width_out"), facts["outputs"], strict=False))
         fields["type"] = "uint8_t" if hidden else "int32_t"
-        if layer.weight is not None and layer.bias is not None:
+        if not layer.size:
             fields |= {"weights": braces(layer.weight), "biases": braces(layer.bias)}
             channels = layer.weight.shape[1:]
             fields |= dict(zip(("channels", "rows", "columns"), channels, strict=False))
             result = "sums[x]" if layer.kind == "Conv2d" else "sum"
             fields["result"] = f"activation({result}, {layer.shift})" if hidden else result
-            constants += layer.weight.numel() + 4 * layer.bias.numel()
             row = max(row, 4 * facts["outputs"][-1] * (layer.kind == "Conv2d"))
         body.append(fill(templates[layer.kind], fields))
         source, target = "image" if n == 1 else places[(n - 1) % 2], places[n % 2]
         calls.append(f"    layer{n}({source}, {target if hidden else 'logits'});")
+    constants = sum(layer.weight.numel() + 4 * layer.bias.numel() for layer in layers)
     fields = {**about, "activations": odd + even, "calls": "\n".join(calls), "count": len(images)}
     fields |= {"constants": f"{constants:,}", "memory": f"{odd + even + row:,}"}
     fields |= {"exponent": layers[-1].exponent, "test": f"{about['name']}_TEST".upper()}
-    fields |= {"images": braces(images.flatten(1))}
-    fields |= {"expected": braces(results[-1][2].flatten(1))}
+    fields |= {"images": braces(images.flatten(1)), "expected": braces(results[-1][2].flatten(1))}
     return fill(head + "".join(body) + tail, fields).encode()
 
 
@@ -91,7 +90,7 @@ def memory_files(
     manifest = {**about, "images": add("images.mem", images, 8, False), "layers": []}
     for facts, layer, values in described(layers, images):
         n, width = facts["layer"], 32 if layer is layers[-1] else 8
-        if layer.weight is not None and layer.bias is not None:
+        if not layer.size:
             facts["weights"] = add(f"layer{n}_weights.mem", layer.weight, bits, True)
             facts["biases"] = add(f"layer{n}_biases.mem", layer.bias, 32, True)
         facts["activations"] = add(f"layer{n}_outputs.mem", values, width, width == 32)
