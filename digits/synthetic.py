@@ -67,27 +67,25 @@ def curve_matrices(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
     the start and the end of each segment.
     """
     points = sorted({point for stroke in skeleton for point in stroke})
-    lengths = [sum(map(math.dist, stroke, stroke[1:])) for stroke in skeleton]
-    cuts = np.round(np.cumsum([0, *lengths]) / sum(lengths) * SEGMENTS).astype(int)
-    starts, ends = [], []
-    for stroke, count in zip(skeleton, np.diff(cuts), strict=True):
-        rows = np.zeros((len(stroke), len(points)))
-        rows[range(len(stroke)), [points.index(point) for point in stroke]] = 1
+    reaches = [np.cumsum([0, *map(math.dist, stroke, stroke[1:])]) for stroke in skeleton]
+    cuts = np.cumsum([0, *(reach[-1] for reach in reaches)])
+    cuts = np.round(cuts / cuts[-1] * SEGMENTS).astype(int)
+    segments = []
+    for stroke, reach, count in zip(skeleton, reaches, np.diff(cuts), strict=True):
+        rows = np.eye(len(points))[[points.index(point) for point in stroke]]
         # A closed stroke begins again at its end; an open one is continued in a straight line.
         if stroke[0] == stroke[-1]:
             before, after = rows[-2], rows[1]
         else:
             before, after = 2 * rows[0] - rows[1], 2 * rows[-1] - rows[-2]
         rows = np.stack([before, *rows, after])
-        reach = np.cumsum([0, *map(math.dist, stroke, stroke[1:])])
         where = np.interp(np.linspace(0, reach[-1], count + 1), reach, range(len(stroke)))
         i = np.minimum(where.astype(int), len(stroke) - 2)
         t = (where - i)[:, None]
         a, b, c, d = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
         path = b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
-        starts.append(path[:-1])
-        ends.append(path[1:])
-    return np.array(points), np.stack([np.concatenate(starts), np.concatenate(ends)])
+        segments.append(np.stack([path[:-1], path[1:]]))
+    return np.array(points), np.concatenate(segments, 1)
 
 
 def standard_normal(random: np.random.Generator, *shape: int) -> torch.Tensor:
