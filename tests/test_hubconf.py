@@ -15,28 +15,15 @@ def hub(name, **options):
     return torch.hub.load(str(ROOT), name, source="local", **options)
 
 
-WEIGHTS = [
-    ({}, "lenet5.pt"),
-    ({"weights": "best"}, "lenet5.pt"),
-    ({"weights": "handwriting"}, "handwriting.pt"),
-]
-
-
-@pytest.mark.parametrize(("options", "file"), WEIGHTS)
 @torch.no_grad()
-def test_gives_the_shipped_weights_in_evaluation_mode(options, file):
-    model = hub("lenet5", pretrained=True, **options)
-    expected = network(load(ROOT / "pretrained" / file))
+def test_gives_the_shipped_weights_in_evaluation_mode_or_untrained_networks():
     images = torch.rand(4, 1, 28, 28)
-    assert not model.training and torch.equal(model(images), expected(images))
-
-
-def test_gives_untrained_networks():
-    assert sum(weights.numel() for weights in hub("lenet5", pretrained=False).parameters()) == 44426
-    assert sum(weights.numel() for weights in hub("mlp").parameters()) == 15910
-
-
-def test_says_which_weights_there_are():
+    for options, file in (({}, "lenet5"), ({"weights": "handwriting"}, "handwriting")):
+        model = hub("lenet5", pretrained=True, **options)
+        expected = network(load(ROOT / "pretrained" / f"{file}.pt"))
+        assert not model.training and torch.equal(model(images), expected(images))
+    for name, count in {"lenet5": 44426, "mlp": 15910}.items():
+        assert sum(weights.numel() for weights in hub(name).parameters()) == count
     with pytest.raises(ValueError, match="best or handwriting"):
         hub("lenet5", pretrained=True, weights="modern")
 
@@ -44,7 +31,7 @@ def test_says_which_weights_there_are():
 def test_works_beside_modules_of_the_same_names(monkeypatch):
     callers = {name: types.ModuleType(name) for name in ("model", "files", "training")}
     for name in [*sys.modules]:
-        if name.split(".")[0] in ("model", "files", "training", "digits"):
+        if name.split(".")[0] in (*callers, "digits"):
             monkeypatch.delitem(sys.modules, name)
     for name, module in callers.items():
         monkeypatch.setitem(sys.modules, name, module)

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import pickle
 import random
 from unittest.mock import Mock
 
@@ -139,11 +138,7 @@ def test_a_foreign_cache_is_replaced_and_no_pickle_is_opened(
     foreign = {
         "another npz": npz_file(a=np.arange(3)),
         "another version": npz_file(**own | {"key": np.array("0" + str(own["key"])[1:])}),
-        "another number of labels": npz_file(**own | {"labels": own["labels"][1:]}),
-        "other types": npz_file(**own | {"images": own["images"] + 0.5}),
-        "flat": npz_file(**own | {"images": own["images"].reshape(12, 784)}),
         "a label of 10": npz_file(**own | {"labels": own["labels"] + 5}),
-        "a pickle": pickle.dumps(Trap()),
         "a pickle in it": npz_file(**own | {"labels": np.array([Trap()] * 12, dtype=object)}),
     }
     for name, content in foreign.items():

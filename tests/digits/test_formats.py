@@ -1,7 +1,6 @@
 """Every format gives the images that were put in, or one line; no damage differs in silence."""
 
 import gzip
-import hashlib
 import os
 import random
 import struct
@@ -141,8 +140,8 @@ def of_names(names):
     return b"".join(member(name, png()) for name in names.split(",")) + bytes(1024)
 
 
-def beside_a_good_one(picture):
-    return tarred({"1_1.png": png(), "4_1.png": picture, "5_1.png": picture})
+def beside_a_good_one(bad):
+    return tarred({"1_1.png": png(), "4_1.png": bad, "5_1.png": bad})
 
 
 REFUSED = [  # a file, its content, words that the line holds
@@ -159,42 +158,26 @@ REFUSED = [  # a file, its content, words that the line holds
         for names in NAMES.split(" ")
     ),
     *(
-        (
-            "train.tar",
-            tarred({"1_1.png": png(), "4_1.png": bad, "5_1.png": bad}),
-            why + r".*'4_1.png' \(files .* used: 2\)",
-        )
+        ("train.tar", beside_a_good_one(bad), f"{why}.*'4_1.png' .files .* used: 2")
         for bad, why in PICTURES
     ),
     ("mnist_png.tar", of_names("m/5/0.png"), "neither in a folder training/ nor"),
     ("mnist_png.tar", of_names("m/Testing/5/0.png"), "it holds no pictures of the train split"),
-    ("train-images-idx3-ubyte", b"", "not an IDX file of 3 dimensions: it begins with b''"),
     ("train-images-idx3-ubyte", b"<!DOCTYPE html><html>", "it begins with b'<!DOCTYPE html>'"),
     ("train-images-idx3-ubyte", idx_file(LABELS), "not an IDX file of 3 dimensions"),
-    (
-        "train-images-idx3-ubyte",
-        idx_file(IMAGES)[:-1],
-        "damaged.*size 9407 into shape .12,28",
-    ),
-    ("train-images-idx3-ubyte", idx_file(IMAGES) + b"x", "damaged.*array of size 9409"),
+    ("train-images-idx3-ubyte", idx_file(IMAGES)[:-1], "damaged.*array of size 9407"),
     ("train-images-idx3-ubyte", idx_file(np.zeros((12, 8, 8))), "not N x 28 x 28"),
     ("train-images-idx3-ubyte", idx_file(IMAGES[1:]), "not N x 28 x 28"),
     ("train-labels-idx1-ubyte", b"", "labels-idx1-ubyte: not an IDX file of 1 dimensions"),
-    ("train-labels-idx1-ubyte", idx_file(LABELS)[:-1], "labels-idx1-ubyte: damaged"),
     ("train-labels-idx1-ubyte", idx_file(LABELS + 1), "labels are not whole numbers from 0 to 9"),
     ("mnist.npz", npz_file(images=IMAGES), "x_train"),
-    ("mnist.npz", npz_file(x_train=IMAGES), "y_train"),
     ("mnist.npz", keras(IMAGES / 255), "pixels are not whole numbers from 0 to 255"),
     ("mnist.npz", keras(IMAGES * np.nan), "pixels are not whole numbers"),
-    ("mnist.npz", keras(IMAGES.astype(int) + 256), "pixels are not whole numbers"),
     ("mnist.npz", keras(labels=-LABELS), "labels are not whole numbers from 0 to 9"),
-    ("mnist.npz", keras(labels=LABELS + 1), "labels are not whole numbers from 0 to 9"),
     ("mnist.npz", keras(IMAGES.reshape(12, 784)), "not N x 28 x 28"),
     ("mnist.npz", b"x_train", "not a zip file"),
     ("train.csv", b"0," * 783 + b"0\n", "784 columns, not a label and 784 pixels .see --val-size"),
     ("train.csv", csv_file(IMAGES.astype(int) + 256), "256"),
-    ("train.csv", csv_file(labels=-LABELS), "-5"),
-    ("train.csv", csv_file(labels=LABELS + 1), "labels are not whole numbers"),
     ("train.csv", CSV.replace(b"5,", b"5.0,", 1), "5.0|via a float"),
     ("train.csv", CSV.replace(b",0,", b",,", 1), "could not convert string ''"),
     ("train.csv", CSV.replace(b"5,", "٥,".encode(), 1), "could not convert"),
@@ -302,8 +285,3 @@ def test_labels_that_cannot_be_read_back_are_not_written(tmp_path, labels):
     with pytest.raises((DataError, ValueError)):
         archive.write_tarball(tmp_path / "train.tar", DATA[0], torch.tensor(labels), "a")
     assert not os.listdir(tmp_path)
-
-
-def test_digests_are_those_of_the_idx_files():
-    assert idx.digests(*DATA) == [hashlib.sha256(content).hexdigest() for content in IDX.values()]
-    assert len({*idx.published_digests("train"), *idx.published_digests("test")}) == 4
