@@ -227,15 +227,12 @@ def test_no_digit_says_what_was_missing_and_moves_nothing(opened):
         page.keyboard.press("c")
 
 
-def test_a_stroke_ends_where_the_pen_leaves_and_begins_where_it_returns(opened):
+def test_ink_is_where_the_pen_is_on_the_paper_also_in_a_page_that_is_scaled(opened):
     page = opened()
     draw(page, [[(0.7, 0.2), (0.98, 0.2), (1.2, 0.2), (1.2, 0.8), (0.98, 0.8), (0.7, 0.8)]])
     assert ink(page, (0.97, 0.2), (0.97, 0.8)) == [True, True]
     assert ink(page, (0.7, 0.5), (0.97, 0.5), (0.99, 0.5)) == [False] * 3
-
-
-def test_ink_is_under_the_pointer_in_a_page_that_is_scaled(opened):
-    page = opened()
+    page.keyboard.press("c")
     for style in ("zoom: 0.6", "transform: scale(0.7)", "zoom: 1.5"):
         page.evaluate("style => { document.body.style.cssText = style }", style)
         draw(page, [[(0.2, 0.2), (0.8, 0.9)]])
@@ -263,18 +260,9 @@ def test_a_finger_draws_and_does_not_scroll(opened):
     assert page.evaluate("scrollY") > 0
 
 
-def test_the_answer_is_above_the_fold(opened):
-    page = opened()
-    draw(page, SCRIBBLE)
-    for width, height in ((853, 480), (853, 400), (1280, 600), (640, 360)):
-        page.set_viewport_size({"width": width, "height": height})
-        answer(page)
-        box = page.locator("#answer span").bounding_box()
-        assert box["y"] + box["height"] <= height
-
-
 @pytest.mark.parametrize(("name", "words"), [("lenet5", "Point at a map"), ("mlp", "Coloured")])
-def test_a_narrow_screen_has_all_and_the_legend_says_what_the_squares_are(opened, name, words):
+def test_small_screens_show_the_answer_and_the_legend(opened, name, words):
+    """The answer above the fold; a narrow screen needs no scrolling sideways."""
     page = opened(name, viewport={"width": 360, "height": 640})
     draw(page, SCRIBBLE)
     for scheme in ("light", "dark"):
@@ -282,6 +270,11 @@ def test_a_narrow_screen_has_all_and_the_legend_says_what_the_squares_are(opened
         assert page.evaluate("document.documentElement.scrollWidth") == 360
     legend = page.locator("#legend").inner_text()
     assert legend.startswith(words) and "oloured squares are weights" in legend
+    for width, height in ((853, 480), (853, 400), (1280, 600), (640, 360)):
+        page.set_viewport_size({"width": width, "height": height})
+        answer(page)
+        box = page.locator("#answer span").bounding_box()
+        assert box["y"] + box["height"] <= height
 
 
 def test_a_map_shows_its_kernels_to_the_pointer_and_to_the_keyboard(opened):

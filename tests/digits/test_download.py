@@ -30,7 +30,6 @@ FILES = idx_files(splits=("train",)) | idx_files(IMAGES[:5], LABELS[:5], splits=
 PACKED = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in FILES.items()}
 MD5 = [(name, hashlib.md5(content).hexdigest()) for name, content in PACKED.items()]
 SHA256 = [hashlib.sha256(content).hexdigest() for content in FILES.values()]
-DIGESTS = dict(zip(idx.SHA256, SHA256, strict=True))
 FAILING = "not_found unavailable closes hangs silent html".split()
 
 
@@ -87,7 +86,7 @@ def mirrors(server, monkeypatch):
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(datasets.MNIST, "resources", MD5)
-    monkeypatch.setattr(idx, "SHA256", DIGESTS)
+    monkeypatch.setattr(idx, "SHA256", dict(zip(idx.SHA256, SHA256, strict=True)))
     monkeypatch.setattr(synthetic, "generate", draw)
     monkeypatch.setattr(download, "TIMEOUT", 60)  # a busy machine may be slow to answer
     mirrors("not_found")
@@ -132,7 +131,7 @@ def test_the_first_good_mirror_is_asked_once(failing, mirrors, server, tmp_path,
 
 def test_torchvisions_md5_is_not_trusted(mirrors, tmp_path, monkeypatch):
     mirrors("good")
-    monkeypatch.setattr(idx, "SHA256", DIGESTS | {"test labels": "0" * 64})
+    monkeypatch.setitem(idx.SHA256, "test labels", "0" * 64)
     with pytest.raises(DataError, match="the digests are not MNIST's"):
         download.ensure(tmp_path, "mnist")
     assert listing(tmp_path) == []
