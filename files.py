@@ -81,12 +81,8 @@ def remove_leftovers(path: Path) -> None:
 
 def replace_when_free(temporary: Path, path: Path) -> None:
     """Try for two seconds: Excel, OneDrive or a virus scanner may hold a file on Windows."""
-    deadline = time.monotonic() + 2
-    while True:
-        try:
-            os.replace(temporary, path)
-            return
-        except PermissionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+    for _ in range(20):
+        with contextlib.suppress(PermissionError):
+            return os.replace(temporary, path)
+        time.sleep(0.1)
+    return os.replace(temporary, path)

@@ -97,12 +97,12 @@ def download(root: Path) -> None:
                     tarballs[split] = pack(dataset.data, dataset.targets, split)
         except Exception as error:  # urllib, http, ssl and socket raise a dozen unrelated kinds
             failures.append(f"{mirror}: {printable(error)}")
-            continue
+        else:
+            for split, content in tarballs.items():  # one soon after the other
+                write_whole(root / f"{split}.tar", content)
+            return
         finally:
             socket.setdefaulttimeout(timeout)
-        for split, content in tarballs.items():  # one soon after the other
-            write_whole(root / f"{split}.tar", content)
-        return
     raise DataError(
         f"MNIST cannot be downloaded ({'; '.join(failures)}); put train.tar and test.tar into "
         f"{root.absolute()}, try again later, or use --data generated"

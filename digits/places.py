@@ -1,6 +1,7 @@
 """Finds MNIST, or other data in one of its forms, in a folder and in the folders in it."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,16 +46,15 @@ def find(root: Path, split: str) -> list[Path]:
 
     Both splits come from one form in one place: nobody's own set is completed with MNIST.
     """
-    sets: dict[tuple[int, Path], dict[str, list[Path]]] = {}
+    sets = defaultdict(lambda: defaultdict(list))  # {(rank, place): {split: files}}
     for path in entries(root):
         for rank, form in enumerate(FORMS):
             if match := re.fullmatch(form, path.name.lower() + "/" * path.is_dir()):
                 name = match["split"].replace("t10k", "test")
                 for part in [name] if name else ["train", "test"]:
-                    sets.setdefault((rank, place(path)), {}).setdefault(part, []).append(path)
-    ranked = [sets[key] for key in sorted(sets)]
-    ranked.sort(key=len, reverse=True)  # first those with both splits
-    return [path for paths in ranked if split in ranked[0] for path in paths.get(split, [])]
+                    sets[rank, place(path)][part].append(path)
+    ranked = sorted(sets, key=lambda key: (-len(sets[key]), key))  # first those with both splits
+    return [path for key in ranked if split in sets[ranked[0]] for path in sets[key].get(split, [])]
 
 
 def place(path: Path) -> Path:

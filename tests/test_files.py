@@ -12,10 +12,8 @@ import pytest
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    """A file with content, in a folder of its own; a pause takes no time, but the clock goes on."""
-    clock = [0.0]
-    monkeypatch.setattr(files.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(files.time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
+    """A file with content, in a folder of its own; a pause takes no time."""
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"old")
     return path
