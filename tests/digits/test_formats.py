@@ -114,9 +114,6 @@ def test_no_cut_within_a_row_of_a_csv_differs_in_silence():
 
 # What cannot be used is named
 
-# A name of 18 bytes makes an entry of 64: one bit in the length of a comment swallows the next.
-LONGER = zipped(files_named("train/{:06d}_{}.png"))
-LENGTH = 8 * (LONGER.index(b"PK\1\2") + 32)
 LINK = member("9_9.png", kind=tarfile.SYMTYPE, link="00000_5.png")
 HOLES = member("9_9.png", png(), tarfile.GNUTYPE_SPARSE, tarfile.GNU_FORMAT)
 NAMES = (
@@ -145,7 +142,6 @@ def beside_a_good_one(bad):
 
 
 REFUSED = [  # a file, its content, words that the line holds
-    ("train.zip", next(damaged(LONGER, [LENGTH + 6])), "its directory is not whole"),
     ("train.tar", bytes(10240), "it holds no pictures"),
     ("train.tar", b"<!DOCTYPE html><html><body>404</body></html>", "damaged"),
     ("train.tar", TAR + bytes(1 << 20) + b"x", "does not end as a tar archive"),
@@ -166,6 +162,7 @@ REFUSED = [  # a file, its content, words that the line holds
     ("train-images-idx3-ubyte", b"<!DOCTYPE html><html>", "it begins with b'<!DOCTYPE html>'"),
     ("train-images-idx3-ubyte", idx_file(LABELS), "not an IDX file of 3 dimensions"),
     ("train-images-idx3-ubyte", idx_file(IMAGES)[:-1], "damaged.*array of size 9407"),
+    ("train-images-idx3-ubyte", idx_file(IMAGES) + b"x", "damaged.*array of size 9409"),
     ("train-images-idx3-ubyte", idx_file(np.zeros((12, 8, 8))), "not N x 28 x 28"),
     ("train-images-idx3-ubyte", idx_file(IMAGES[1:]), "not N x 28 x 28"),
     ("train-labels-idx1-ubyte", b"", "labels-idx1-ubyte: not an IDX file of 1 dimensions"),
