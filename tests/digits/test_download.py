@@ -153,16 +153,15 @@ def test_without_mnist_digits_are_drawn_once_and_mnist_is_tried_again(mirrors, t
     assert listing(tmp_path) == [*GENERATED, *MNIST]
 
 
-def test_generated_digits_on_request_need_no_network(server, tmp_path):
-    for _ in range(2):
-        assert download.ensure(tmp_path / "new", "generated") == tmp_path / "new" / "generated"
-    assert listing(tmp_path / "new") == GENERATED and not server.requests
-
-
-def test_a_folder_that_is_not_there_or_is_a_file_is_named(tmp_path, monkeypatch):
+def test_a_folder_that_is_not_there_or_is_a_file_is_named(server, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="mistyped.*or use --data generated"):
         download.ensure(tmp_path / "mistyped")
     assert not (tmp_path / "mistyped").exists()
+    server.requests.clear()
+    for _ in range(2):  # generated digits need no network
+        folder = download.ensure(tmp_path / "mistyped", "generated")
+        assert folder == tmp_path / "mistyped" / "generated" and not server.requests
+    assert listing(tmp_path / "mistyped") == GENERATED
     monkeypatch.chdir(tmp_path)
     assert download.ensure("data").as_posix() == "data/generated"
     (tmp_path / "file").touch()
