@@ -47,15 +47,15 @@ def read_tarball(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 def load(path: Path) -> Files:
     """All bytes of a file, or name and content of each file in a folder; DataError, OSError."""
-    return dict(_walk(path)) if path.is_dir() else path.read_bytes()
+    return dict(walk(path)) if path.is_dir() else path.read_bytes()
 
 
-def _walk(folder: str | Path, inside: str = "") -> Iterator[tuple[str, bytes]]:
+def walk(folder: str | Path, inside: str = "") -> Iterator[tuple[str, bytes]]:
     """Name and content of each file in a folder and the folders in it; `inside` begins names."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         name = inside + entry.name
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, f"{name}/")
+            yield from walk(entry.path, f"{name}/")
         elif not entry.is_file(follow_symlinks=False):
             raise DataError(f"not a regular file (links are not followed): {name!r}")
         elif not LITTER.fullmatch(name):

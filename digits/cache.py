@@ -26,8 +26,7 @@ def read_cached(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     name = path.name.removesuffix(".tar") + ".folder" * path.is_dir() + f".{split}" * both
     cache = path.with_name(f"{name}.cache.npz")
     with idx.naming(path):
-        source = archive.load(path)
-        key = f"{CACHE_VERSION} {_sha256(source)}" + f" {split}" * both
+        key = f"{CACHE_VERSION} {_sha256(path)}" + f" {split}" * both
         if cache.is_file():
             # a foreign or damaged file can raise anything
             with contextlib.suppress(Exception), cache.open("rb") as file:
@@ -35,15 +34,15 @@ def read_cached(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
                 if str(arrays["key"]) == key:
                     return idx.tensors(arrays["images"], arrays["labels"])
             print(f"note: {cache}: stale or damaged; it is made anew", file=sys.stderr)
-        if isinstance(source, dict) or len(source) > LARGE:
+        if path.is_dir() or path.stat().st_size > LARGE:
             print(f"{path}: reading the images, once", file=sys.stderr, flush=True)
-        if isinstance(source, bytes) and path.suffix.lower() == ".npz":
-            data = idx.read_npz(source, split)
-        elif isinstance(source, bytes) and path.suffix.lower() == ".csv":
-            data = idx.read_csv(source)
+        if path.suffix.lower() == ".npz":
+            data = idx.read_npz(path.read_bytes(), split)
+        elif path.suffix.lower() == ".csv":
+            data = idx.read_csv(path.read_bytes())
         else:
-            data = archive.decode(source, split * both)
-        if archive.load(path) != source:
+            data = archive.decode(archive.load(path), split * both)
+        if not key.startswith(f"{CACHE_VERSION} {_sha256(path)}"):
             raise DataError("changed while it was read; start again")
     try:
         content, (images, labels) = io.BytesIO(), data
@@ -54,10 +53,13 @@ def read_cached(path: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     return data
 
 
-def _sha256(source: archive.Files) -> str:
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).hexdigest()
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    for name, content in source.items():
-        digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
+    if path.is_dir():
+        for name, content in archive.walk(path):
+            digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
+    else:
+        with path.open("rb") as file:
+            while block := file.read(1 << 18):
+                digest.update(block)
     return digest.hexdigest()
