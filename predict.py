@@ -21,6 +21,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob
+from operator import itemgetter
 from pathlib import Path
 
 from files import PictureError
@@ -28,19 +29,12 @@ from handwriting import labelled, picture, reading
 from training.checkpoint import PLOTS, edited, load, network
 
 import numpy as np
-from PIL import Image
 
 SHIPPED = Path(__file__).resolve().parent / "pretrained" / "handwriting.pt"
 FIGURE = PLOTS / "predictions.png"
 SHOWN = 40  # pictures in the figure
 RUNNER_UP = 0.1  # the second digit is printed from this probability on
 NEARLY = 0.9  # where neither of two digits is sure, both are named if together they have this
-
-
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Give a command line the option `checkpoint`."""
-    words = "weights, such as those of a run of yours (default: the shipped ones)"
-    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help=words)
 
 
 def printable(text: str | Path) -> str:
@@ -98,32 +92,24 @@ def as_record(rows: reading.Rows, opened: picture.Picture) -> dict:
 def answer_in_words(record: dict) -> str:
     """What a person reads of one picture, after a colon: the digit and how sure, or the page."""
     text, digits = record["text"], record["digits"]
+    answer = text or "no digit found"
+    if len(digits) == 1:
+        ranked = sorted(enumerate(digits[0]["probabilities"]), key=lambda pair: -pair[1])[:2]
+        if text:
+            likely = [f"{digit} ({100 * p:.1f} %)" for digit, p in ranked if p >= RUNNER_UP]
+            answer = " or ".join(likely)
+        elif sum(p for _, p in ranked) > NEARLY:
+            answer = f"{ranked[0][0]} or {ranked[1][0]}, not sure"
     note = f" ({record['note']})" if "note" in record else ""
-    if len(digits) != 1:
-        return note + ("\n" if "\n" in text else " ") + (text or "no digit found")
-    ranked = sorted(enumerate(digits[0]["probabilities"]), key=lambda pair: -pair[1])
-    if not text and ranked[0][1] + ranked[1][1] > NEARLY:
-        return f" {ranked[0][0]} or {ranked[1][0]}, not sure{note}"
-    if not text:
-        return f" no digit found{note}"
-    likely = [f"{digit} ({100 * p:.1f} %)" for digit, p in ranked[:2] if p >= RUNNER_UP]
-    return f" {' or '.join(likely)}{note}"
-
-
-def panel(path: Path, answer: str, page: Image.Image, rows: reading.Rows) -> tuple:
-    """A picture in the figure: what `figures.page.Prediction` holds."""
-    digits, scale = sum(rows, []), 1 / max(page.size)
-    marks = [(digit.box * scale, str(digit), digit.probabilities.max()) for digit in digits]
-    text = f"{printable(path.name)[-28:]}: {answer.strip()}".replace("\n", " / ")
-    seen = (digits[0].seen, digits[0].probabilities) if len(digits) == 1 else ()
-    return (text, np.asarray(page), marks, *seen)
+    return note + ("\n" if "\n" in text else " ") + answer
 
 
 def read_command_line(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options `images`, `checkpoint`, `labels`, `json`."""
     parser = program.Parser(__doc__)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, or folders of them")
-    add_checkpoint(parser)
+    words = "weights, such as those of a run of yours (default: the shipped ones)"
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help=words)
     words = "read the pictures that a table names (file, label, kind), and say how many are right"
     parser.add_argument("--labels", type=Path, metavar="CSV", help=words)
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
@@ -138,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Answer for each picture as soon as it is read; gives the exit status."""
     options = read_command_line(argv)
     table = labelled.read_labels(options.labels) if options.labels else []
-    pictures = table or (labelled.Labelled(path) for path in picture_paths(options.images))
+    pictures = table or map(labelled.Labelled, picture_paths(options.images))
     checkpoint = load(options.checkpoint)
     weights = judge = network(checkpoint)
     if checkpoint["config"].mix == "none":  # everything looks like a digit to them
@@ -148,23 +134,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         settings = {"checkpoint": str(options.checkpoint), "threshold": reading.SURE}
         print(json.dumps(settings)[:-1], ', "results": [', sep="")
-    status, results, panels = 0, [], {True: [], False: []}
+    status, results, panels = 0, [], []
     for number, (path, label, kind) in enumerate(pictures):
         try:
             opened = picture.read(path)
-            rows = reading.read(weights, opened.page, judge)
-            record = as_record(rows, opened)
         except PictureError as error:
             program.tell(f"error: {printable(path)}: {printable(str(error))}")
             status, record = 1, {"error": str(error)}
         else:
+            rows = reading.read(weights, opened.page, judge)
+            record = as_record(rows, opened)
             answer = answer_in_words(record)
             if not table and not options.json:
                 print(f"{printable(path)}:{answer}", flush=True)
-            results.append((kind, bool(table) and labelled.is_read(label, record["text"])))
-            shown = panels[results[-1][1]]
-            if len(shown) < SHOWN:
-                shown.append(panel(path, answer, opened.page, rows))
+            right = bool(table) and labelled.is_read(label, record["text"])
+            results.append((kind, right))
+            caption = f"{printable(path.name)[-28:]}: {answer.strip()}".replace("\n", " / ")
+            panels.append((right, caption, opened.page, rows))
+            panels = sorted(panels, key=itemgetter(0))[:SHOWN]  # what is read wrongly comes first
         if options.json:
             print("," * (number > 0) + json.dumps({"file": str(path), **record}), flush=True)
     if options.json:
@@ -174,8 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if results:
         from figures import page, style  # late: matplotlib takes 0.3 s
 
-        shown = (panels[False] + panels[True])[:SHOWN]  # those that are read wrongly first
-        style.save(page.predictions([page.Prediction(*panel) for panel in shown]), FIGURE)
+        style.save(page.predictions([page.answered(*panel) for _, *panel in panels]), FIGURE)
         print(FIGURE, file=aside)
     return status
 

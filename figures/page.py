@@ -25,10 +25,16 @@ class Prediction(NamedTuple):
 
     text: str
     picture: np.ndarray  # H x W or H x W x 3, uint8
-    # Of each shape: top, left, bottom and right as shares of the longer side; the answer; how sure.
+    # Of each shape: top, left, bottom and right in pixels; the answer; how sure.
     marks: Sequence[tuple[np.ndarray, str, float]] = ()
-    seen: np.ndarray | None = None  # 28 x 28: what the network sees of a shape that is alone
-    probabilities: np.ndarray | None = None  # its 10
+    alone: reading.Digit | None = None  # the only shape: what the network sees of it is shown
+
+
+def answered(text: str, page: Image.Image, rows: reading.Rows) -> Prediction:
+    """A picture with the shapes that were read in it."""
+    digits = sum(rows, [])
+    marks = [(digit.box, str(digit), digit.probabilities.max()) for digit in digits]
+    return Prediction(text, np.asarray(page), marks, digits[0] if len(digits) == 1 else None)
 
 
 @own_settings()
@@ -59,35 +65,35 @@ def _prediction(axes: Axes, x: float, y: float, row: Prediction, unit: float) ->
     """Draw a picture from its upper left corner (x, y) on, with its answers; gives its height."""
     text = textwrap.wrap(row.text.replace(" %", "\N{NO-BREAK SPACE}%"), int(16.5 * WIDTH * unit))
     axes.text(x, y + 0.16 / unit, "\n".join(text[:2]), size=8, linespacing=1.1)
-    shares = np.array(row.picture.shape[:2]) / max(row.picture.shape[:2])
-    longer = WIDTH if row.seen is None else 1
+    size = np.array(row.picture.shape[:2])
+    scale = (1 if row.alone else WIDTH) / max(size)
     if not row.marks:  # a tall picture without a digit is no higher than a wide one
-        longer = min(longer, 0.75 * WIDTH / shares[0])
-    height, width = longer * shares
+        scale = min(scale, 0.75 * WIDTH / size[0])
+    height, width = scale * size
     axes.imshow(row.picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + width, y - height, y))
     paper = Rectangle((x, y - height), width, height, fill=False, edgecolor="0.8", linewidth=0.5)
     axes.add_patch(paper)  # white paper on a white page has an edge, too
     outline = [withStroke(linewidth=2.5, foreground="white")]  # to be seen in a shadow, too
     for box, answer, probability in row.marks:
-        top, left, bottom, right = longer * box
+        top, left, bottom, right = scale * box
         doubtful = "tab:green" if probability >= SURELY else "tab:orange"
         color = {"": BLUE, "?": "tab:red"}.get(answer, doubtful)
         corner, size = (x + left, y - bottom), (right - left, bottom - top)
-        shape = Rectangle(corner, *size, fill=False, edgecolor=color, path_effects=outline)
-        axes.add_patch(shape)
-        if row.seen is None:
+        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, path_effects=outline))
+        if not row.alone:
             place = x + left, y - top + 0.03 / unit
             axes.text(*place, answer, size=10, color=color, weight="bold", path_effects=outline)
-    if row.seen is None or row.probabilities is None:
+    if not row.alone:
         return height
-    axes.imshow(row.seen, cmap="gray", vmin=0, vmax=255, extent=(x + 1.1, x + 2.1, y - 1, y))
+    axes.imshow(row.alone.seen, "gray", vmin=0, vmax=255, extent=(x + 1.1, x + 2.1, y - 1, y))
     for middle, caption in ((1.6, "the network sees"), (2.7, "probabilities")):
         axes.text(x + middle, y + 0.03 / unit, caption, size=6.5, color="0.45", ha="center")
-    middles, best = x + 2.25 + 0.1 * np.arange(10), np.arange(10) == row.probabilities.argmax()
-    colors = np.where(best, "tab:blue", "tab:gray")
-    axes.bar(middles, 0.85 * row.probabilities, 0.07, y - 0.88, color=colors)
+    middles = x + 2.25 + 0.1 * np.arange(10)
+    best = row.alone.probabilities.argmax()
+    bars = axes.bar(middles, 0.85 * row.alone.probabilities, 0.07, y - 0.88, color="tab:gray")
+    bars[best].set_facecolor("tab:blue")
     for digit, middle in enumerate(middles):
-        weight = "bold" if best[digit] else "normal"
+        weight = "bold" if digit == best else "normal"
         axes.text(middle, y - 1, str(digit), size=6.5, ha="center", weight=weight)
     return 1
 
@@ -96,21 +102,19 @@ def steps(network: nn.Module, page: Image.Image) -> Figure:
     """The steps from a photograph to what is read of it."""
     ink = photo.ink_of(photo.best_channel(picture.resized(page, 640)))
     clean = photo.without_lines_and_grain(ink)
-    pale, cleaned = ((255 - 255 * i.clip(0, 1)).astype(np.uint8) for i in (ink, clean))
-    shapes = [(shape.box / max(clean.shape), "", 0.0) for shape in next(photo.shapes_in(clean))]
+    shapes = [(shape.box, "", 0.0) for shape in next(photo.shapes_in(clean))]
     rows = reading.read(network, page)
-    digits = [digit for row in rows for digit in row]
-    answers = [(d.box / max(page.size), str(d), d.probabilities.max()) for d in digits]
-    seen = np.zeros((28 * len(rows), 28 * max(map(len, rows))), np.uint8)
+    pale, cleaned = ((255 - 255 * i.clip(0, 1)).astype(np.uint8) for i in (ink, clean))
+    seen = np.full((28 * len(rows), 28 * max(map(len, rows))), 255, np.uint8)
     for y, row in enumerate(rows):
-        seen[28 * y : 28 * (y + 1), : 28 * len(row)] = np.hstack([digit.seen for digit in row])
+        seen[28 * y : 28 * (y + 1), : 28 * len(row)] = 255 - np.hstack([d.seen for d in row])
     shown = [
         Prediction("1. the picture", np.asarray(page)),
         Prediction("2. ink: how much darker than the paper", pale),
         Prediction("3. without ruled lines and grain", cleaned),
         Prediction("4. shapes", cleaned, shapes),
-        Prediction("5. answers, in rows", np.asarray(page), answers),
-        Prediction("6. what the network sees", 255 - seen),
+        answered("5. answers, in rows", page, rows),
+        Prediction("6. what the network sees", seen),
     ]
     return predictions(shown)
 
@@ -121,7 +125,7 @@ def grid(cells: Sequence[Mapping[str, str]]) -> Figure:
     pairs = list(dict.fromkeys((cell["rows"], cell["columns"]) for cell in cells))
     counts = [int(cell["pictures"]) for cell in cells]
     few = f"a cell has {min(counts)} to {max(counts)} scenes; a white one has none"
-    figure = titled("Drawn scenes that are read, in percent", 11, 4.8, few)
+    figure = titled(11, 4.8, "Drawn scenes that are read, in percent", few)
     for number, pair in enumerate(pairs, 1):
         inside = [cell for cell in cells if (cell["rows"], cell["columns"]) == pair]
         rows, columns = (list(dict.fromkeys(c[key] for c in inside)) for key in ("row", "column"))

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from figures.style import BLUE, RED, own_settings, titled
 
@@ -19,6 +20,9 @@ from matplotlib.typing import ColorType
 # the training images: the position in epochs, the means over the images since the last point.
 History = Sequence[Mapping]
 Title = tuple[str, str]
+# Some runs; their "train" or "test"; the place of a value in its epoch: 0.5 is the middle, 1 the
+# end; the colour and style of the line.
+Curve = tuple[Sequence[History], str, float, ColorType, str]
 
 METRICS = {  # the label of its axis, the factor from the history to what is drawn, its format
     "loss": ("cross-entropy loss", 1, "{:.4f}"),
@@ -27,51 +31,46 @@ METRICS = {  # the label of its axis, the factor from the history to what is dra
 RUNNING_AVERAGES = "training values are running averages, each in the middle of its epoch"
 
 
-def draw_means(
-    axes: Axes, histories: Sequence[History], part: str, metric: str, color: ColorType, place: float
-) -> Line2D:
-    """Draw a metric of "train" or "test" over the epochs: the mean of some runs, and their range.
+def panels(figure: Figure, curves: Sequence[Curve]) -> dict[str, tuple[Axes, list[Line2D]]]:
+    """Draw loss and accuracy over the epochs, side by side; gives the axes and lines of each.
 
-    `place` is where in its epoch a value stands: 0.5 is the middle of it, 1 its end. Gives the line
-    of the means. An epoch's mean is that of the runs that have it.
-    """
-    scale = METRICS[metric][1]
-    values = np.full((len(histories), max(map(len, histories))), np.nan)
-    for run, history in enumerate(histories):
-        values[run, : len(history)] = [scale * row[f"{part}_{metric}"] for row in history]
-    mean, low, high = (f(values, axis=0) for f in (np.nanmean, np.nanmin, np.nanmax))
-    places = np.arange(len(mean)) + place
-    marker = "o" if len(mean) <= 12 else None  # more would touch each other
-    (line,) = axes.plot(places, mean, marker=marker, markersize=4, color=color)
-    if len(values) > 1:
-        axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
-        if len(mean) == 1:  # a band of no width
-            axes.vlines(places, low, high, color=color)
-    return line
-
-
-def frame(axes: Axes, metric: str, epochs: int) -> None:
-    """Label the axes of what was drawn of a metric over the epochs.
-
+    A line is the mean of some runs, in each epoch of those that have it; around it is their range.
     The y axis is logarithmic where a very large loss would press the lowest onto the x axis.
     """
-    axes.set(xlabel="epoch", ylabel=METRICS[metric][0], xlim=(0, 1.03 * epochs))
-    axes.xaxis.set_major_locator(MaxNLocator(10 if epochs > 1 else 5, integer=epochs > 1))
-    axes.grid()
-    if 0 < 300 * axes.dataLim.y0 < axes.dataLim.y1:
-        axes.set_yscale("log")
+    epochs = max(len(history) for curve in curves for history in curve[0])
+    drawn = {}
+    for axes, metric in zip(figure.subplots(1, 2), METRICS, strict=True):
+        label, scale, _ = METRICS[metric]
+        lines = []
+        for histories, part, place, color, style in curves:
+            runs = ([scale * row[f"{part}_{metric}"] for row in history] for history in histories)
+            values = np.array(list(zip_longest(*runs, fillvalue=np.nan)))  # epochs x runs
+            mean, low, high = (f(values, axis=1) for f in (np.nanmean, np.nanmin, np.nanmax))
+            places = np.arange(len(mean)) + place
+            marker = "o" if len(mean) <= 12 else None  # more would touch each other
+            lines += axes.plot(places, mean, style, marker=marker, markersize=4, color=color)
+            if len(histories) > 1:
+                axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
+                if len(mean) == 1:  # a band of no width
+                    axes.vlines(places, low, high, color=color)
+        axes.set(xlabel="epoch", ylabel=label, xlim=(0, 1.03 * epochs))
+        axes.xaxis.set_major_locator(MaxNLocator(10 if epochs > 1 else 5, integer=epochs > 1))
+        axes.grid()
+        if 0 < 300 * axes.dataLim.y0 < axes.dataLim.y1:
+            axes.set_yscale("log")
+        drawn[metric] = axes, lines
+    return drawn
 
 
 def within_epochs(histories: Sequence[History]) -> np.ndarray:
     """Position, loss and accuracy of the points of histories, means of the runs (float64, N x 3).
 
-    An epoch without points is a row of NaN, which interrupts a line. Runs that have other points
-    than each other give none.
+    An epoch without points is a row of NaN, which interrupts a line; so are all of runs that have
+    other points than each other.
     """
     gap = [[np.nan] * 3]
     runs = [[point for row in run for point in row.get("points") or gap] for run in histories]
-    alike = len({len(points) for points in runs}) == 1
-    return np.mean(runs, axis=0) if alike else np.full((0, 3), np.nan)
+    return np.mean(runs if len(set(map(len, runs))) == 1 else [gap], axis=0)
 
 
 @own_settings()
@@ -80,28 +79,24 @@ def curves(title: Title, histories: Sequence[History], evaluated: str = "test") 
 
     `evaluated` is the name of the images that the network was tested on: "test" or "validation".
     """
-    epochs = max(map(len, histories))
     within = within_epochs(histories)
     fine = bool(np.isfinite(within).any())
     lines = RUNNING_AVERAGES + "; thin line: averages over about a fiftieth of an epoch" * fine
     seeds = f"means of {len(histories)} seeds, and their range" if len(histories) > 1 else ""
-    figure = titled(title[0], 11, 4.8, title[1], lines, seeds)
-    for axes, metric, column in zip(figure.subplots(1, 2), METRICS, (1, 2), strict=True):
+    figure = titled(11, 4.8, *title, lines, seeds)
+    parts = (histories, "train", 0.5, BLUE, "-"), (histories, "test", 1, RED, "-")
+    for column, (metric, (axes, drawn)) in enumerate(panels(figure, parts).items(), 1):
         _, scale, number = METRICS[metric]
-        thin = within[:, [0, column]] * (1, scale)
-        parts = (("train", BLUE, "training", 0.5), ("test", RED, evaluated, 1))
-        for part, color, label, place in parts:
-            line = draw_means(axes, histories, part, metric, color, place)
+        for line, label in zip(drawn, ("training", evaluated), strict=True):
             line.set_label(f"{label}: {number.format(np.asarray(line.get_ydata())[-1])}")
-        frame(axes, metric, epochs)
-        if axes.get_yscale() == "linear":
+        if fine:
+            thin = within[:, [0, column]] * (1, scale)
             # The first points, of a network that knows nothing yet, would press down all others:
             # they may lie outside, and are cut off.
-            axes.update_datalim(thin[thin[:, 0] > epochs / 10])
+            late = (thin[:, 0] > max(map(len, histories)) / 10) | (axes.get_yscale() == "log")
+            axes.update_datalim(thin[late])
             axes.autoscale_view(scalex=False)
-            axes.autoscale(False)
-        if fine:
-            axes.plot(*thin.T, color=BLUE, alpha=0.4, lw=0.9, zorder=1.5)
+            axes.add_artist(Line2D(*thin.T, color=BLUE, alpha=0.4, lw=0.9, zorder=1.5))
         axes.legend(title="last epoch", alignment="left", loc="best")
     return figure
 
@@ -114,7 +109,7 @@ def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: st
     """
     counts = torch.bincount(10 * labels + logits.argmax(1), minlength=100).view(10, 10).numpy()
     wrong = np.where(np.eye(10, dtype=bool), 0, counts)
-    figure = titled(title[0], 7.2, 7.2, title[1], note)
+    figure = titled(7.2, 7.2, *title, note)
     axes = figure.subplots()
     # The deepest red, at 1.8 times the largest count, is never used: black text is clear on all.
     axes.imshow(wrong, cmap="Reds", vmin=0, vmax=max(1, 1.8 * wrong.max()))
@@ -154,7 +149,7 @@ def gallery(
     """Images (uint8, N x 28 x 28) in rows, each under a red text of two lines."""
     cell_height, cell_width = 42, 36  # pixels: an image, a margin, and two lines of text above
     rows = max(1, -(-len(images) // columns))
-    figure = titled(heading, 0.6 + 1.3 * columns, 1.1 + 1.6 * rows, *small_print)
+    figure = titled(0.6 + 1.3 * columns, 1.1 + 1.6 * rows, heading, *small_print)
     axes = figure.subplots()  # one for all images: one for each would take half a second
     canvas = np.zeros((cell_height * rows, cell_width * columns), np.uint8)
     for index, (image, text) in enumerate(zip(images.numpy(), texts, strict=True)):

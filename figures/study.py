@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 
 from figures import run
-from figures.run import METRICS, History
+from figures.run import History
 from figures.style import BLUE, COLORS, RED, own_settings, titled
 
 import matplotlib
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import LogLocator, NullLocator
 
 Results = Mapping[str, Mapping[int, History]]
@@ -41,7 +40,7 @@ def errors(
     print.
     """
     key = "dot: one seed; bar: mean ± standard deviation; red cross: the published single run"
-    figure = titled(heading, 11, 1.9 + 0.5 * len(results), key, note)
+    figure = titled(11, 1.9 + 0.5 * len(results), heading, key, note)
     axes = figure.subplots()
     for row, (name, histories) in enumerate(results.items()):
         seeds = np.array([100 * (1 - h[-1]["test_accuracy"]) for h in histories.values()])
@@ -78,26 +77,29 @@ def comparison(
     height = 4.8 + 0.2 * -(-len(labels) // columns)
     key = "mean of the seeds, and their range" * any(len(seeds) > 1 for seeds in results.values())
     dashed = f"solid: {evaluated}; dashed: training; {run.RUNNING_AVERAGES}" if training else ""
-    figure = titled("", 11, height, key, dashed, *notes)
+    figure = titled(11, height, "", key, dashed, *notes)
     many = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(results)))
     colors = COLORS if len(results) <= len(COLORS) else many
-    epochs = max(len(history) for seeds in results.values() for history in seeds.values())
     # Runs of one epoch stand beside each other.
-    places = np.linspace(0, 1, len(results) + 2)[1:-1] if epochs == 1 else np.ones(len(results))
-    for axes, metric in zip(figure.subplots(1, 2), METRICS, strict=True):
-        handles = []
-        for seeds, color, place in zip(results.values(), colors, places, strict=False):
-            histories = list(seeds.values())
-            handles.append(run.draw_means(axes, histories, "test", metric, color, place))
-            if training:
-                line = run.draw_means(axes, histories, "train", metric, color, place - 0.5)
-                line.set_linestyle("--")
-        run.frame(axes, metric, epochs)
-        if epochs == 1:
-            axes.set(xticks=[], xlabel="after one epoch")
-    heading = "Loss and accuracy" if training else f"{evaluated.capitalize()} loss and accuracy"
-    legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns)
-    legend.set_title(heading, FontProperties(weight="bold", size=13))
+    one_epoch = all(len(history) == 1 for seeds in results.values() for history in seeds.values())
+    places = np.linspace(0, 1, len(results) + 2)[1:-1] if one_epoch else np.ones(len(results))
+    curves = []
+    for seeds, color, place in zip(results.values(), colors, places, strict=False):
+        histories = list(seeds.values())
+        curves.append((histories, "test", place, color, "-"))
+        if training:
+            curves.append((histories, "train", place - 0.5, color, "--"))
+    panels = run.panels(figure, curves)
+    for axes, _ in panels.values() if one_epoch else ():
+        axes.set(xticks=[], xlabel="after one epoch")
+    figure.legend(
+        panels["loss"][1][:: 1 + training],
+        labels,
+        loc="outside upper center",
+        ncols=columns,
+        title="Loss and accuracy" if training else f"{evaluated.capitalize()} loss and accuracy",
+        title_fontproperties={"weight": "bold", "size": 13},
+    )
     return figure
 
 
@@ -113,7 +115,7 @@ def regularization(points: Mapping[tuple[int, float, float], Sequence[float]]) -
     seeds = errors.shape[-1]
     key = f"mean ± standard deviation of {seeds} seeds, on held-out images; bold: the lowest"
     heading = "Validation error (%) with dropout and weight decay"
-    figure = titled(heading, 4 * len(lengths), 4.6, key)
+    figure = titled(4 * len(lengths), 4.6, heading, key)
     panels = figure.subplots(1, len(lengths), squeeze=False)[0]
     darkest = 3 * means.max() - 2 * means.min()  # is not reached: black text is clear on all
     for axes, epochs, mean, spread in zip(panels, lengths, means, spreads, strict=True):
@@ -135,7 +137,7 @@ def pareto(points: Mapping[str, tuple[float, Sequence[float]]]) -> Figure:
     `points` is {experiment: (seconds, the error of each seed in percent)}.
     """
     key = "time of training and testing, without start and pictures; bar: ± standard deviation"
-    figure = titled("Time of one run, and its test error on MNIST", 9, 5.5, key)
+    figure = titled(9, 5.5, "Time of one run, and its test error on MNIST", key)
     axes = figure.subplots()
     places = {name: (seconds, float(np.mean(errors))) for name, (seconds, errors) in points.items()}
     for name, (x, y) in places.items():
@@ -180,7 +182,7 @@ def speed(times: Mapping[str, Mapping[str, Sequence[float]]], note: str = "") ->
     """
     height = 1.9 + 0.5 * max(map(len, times.values()))
     key = "median; line: from the fastest repetition to the slowest"
-    figure = titled("Time from the command to the result, 5 epochs", 12, height, key, note)
+    figure = titled(12, height, "Time from the command to the result, 5 epochs", key, note)
     panels = figure.subplots(1, len(times), squeeze=False)[0]
     for axes, (network, programs) in zip(panels, times.items(), strict=True):
         seconds = programs.values()

@@ -53,7 +53,7 @@ def save(figure: Figure, path: str | Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def titled(heading: str, width: float, height: float, *small_print: str) -> Figure:
+def titled(width: float, height: float, heading: str, *small_print: str) -> Figure:
     """An empty figure of this size in inches, with a heading, and lines in small grey letters."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(textwrap.fill(heading, int(7.5 * width)), fontsize=13, fontweight="bold")

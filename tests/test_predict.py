@@ -70,7 +70,7 @@ def test_the_program_prints_answers_as_they_read_and_draws_them(here, monkeypatc
         r"weights: .*handwriting.pt \(lenet5, test accuracy 99\.\d\d %\)\n"
         r"seven.png: 7 \(\d+\.\d %\)\npage.png:\n56\n124\n"
         r"line.png: 2026\nblank.png: no digit found\n"
-        r"moving.gif: 7 \(\d+\.\d %\) \(the first of 2 frames\)\nplots.predictions.png\n",
+        r"moving.gif: \(the first of 2 frames\) 7 \(\d+\.\d %\)\nplots.predictions.png\n",
         captured.out,
     )
     assert not captured.err

@@ -1,10 +1,12 @@
 """The figures of pictures that were read, read back; steps are in tests/study/test_tables.py."""
 
 from figures import page
+from handwriting import reading
 
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 from test_run import boxes, pytestmark  # noqa: F401
 
 GREEN, ORANGE, RED = (matplotlib.colors.to_rgba(f"tab:{n}") for n in ("green", "orange", "red"))
@@ -14,14 +16,14 @@ def row(text="seven.png: 7 (99.8 %)", best=7):
     """A picture with one shape, in the middle of it."""
     probabilities = np.full(10, 0.02)
     probabilities[best] = 0.82
-    marks = [(np.array([0.2, 0.1, 0.8, 0.4]), str(best), 0.82)]
-    pixels = np.full((160, 80, 3), 200, np.uint8)
-    return page.Prediction(text, pixels, marks, np.full((28, 28), 9, np.uint8), probabilities)
+    box, seen = np.array([32, 16, 128, 64]), np.full((28, 28), 9, np.uint8)
+    digit = reading.Digit(box, seen, probabilities, sureness=1.0, length=100)
+    return page.answered(text, Image.new("RGB", (80, 160), "silver"), [[digit]])
 
 
 def page_of(*answers):
     """A picture, 100 pixels high and 300 wide, with a shape for each (answer, probability)."""
-    places = [np.array([0.1, 0.2 * n, 0.3, 0.2 * n + 0.1]) for n in range(len(answers))]
+    places = [np.array([30, 60 * n, 90, 60 * n + 30]) for n in range(len(answers))]
     marks = [(box, *answer) for box, answer in zip(places, answers, strict=True)]
     return page.Prediction("page.png: 12?", np.full((100, 300, 3), 200, np.uint8), marks)
 
@@ -37,7 +39,7 @@ def test_a_digit_has_its_picture_input_and_probabilities_under_their_heads(other
     assert photograph.get_array().shape == (160, 80, 3) and seen.get_array().shape == (28, 28)
     bars = [patch for patch in axes.patches if patch.get_width() == pytest.approx(0.07)]
     heights = [bar.get_height() for bar in bars]
-    np.testing.assert_allclose(np.divide(heights, sum(heights)), row(best=4).probabilities)
+    np.testing.assert_allclose(np.divide(heights, sum(heights)), row(best=4).alone.probabilities)
     assert len({bar.get_facecolor() for bar in bars}) == 2
     middles = {text.get_text(): text.get_position()[0] for text in axes.texts}
     left, right, *_ = seen.get_extent()
