@@ -7,6 +7,7 @@ Files of people are turned by EXIF, transparent, of 16 bits, huge, cut short or 
 
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,15 +16,12 @@ from files import PictureError
 import numpy as np
 from PIL import Image, ImageOps
 
-try:  # a package that not everybody needs; what iPhones make is HEIC
+FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"]
+with suppress(ImportError):  # a package that not everybody needs; what iPhones make is HEIC
     from pillow_heif import register_heif_opener
-except ImportError:
-    HEIF = []
-else:
-    register_heif_opener(thumbnails=False)
-    HEIF = ["HEIF"]
 
-FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", *HEIF]
+    register_heif_opener(thumbnails=False)
+    FORMATS.append("HEIF")
 SUFFIXES = set(".png .jpg .jpeg .jfif .bmp .gif .tif .tiff .webp .heic .heif .mpo".split())
 OF_CAMERAS = {"JPEG", "MPO", "HEIF"}  # they may have more pixels: Pillow reduces JPEG on the way
 MAX_BYTES = 40_000_000
@@ -44,12 +42,9 @@ def read(path: Path) -> Picture:
             raise PictureError("no picture file; give a picture or a folder with pictures in it")
         if path.stat().st_size > MAX_BYTES:
             raise PictureError("more than 40 MB; save it smaller")
-        content = path.read_bytes()
-        if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1") and not HEIF:
-            raise PictureError("HEIC; pip install pillow-heif, or save it as a JPEG")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and of many pixels
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS)
             camera = image.format in OF_CAMERAS
             most = MEGAPIXELS_OF_CAMERAS if camera else MEGAPIXELS
             if image.width * image.height > 1e6 * most:
@@ -68,7 +63,7 @@ def read(path: Path) -> Picture:
         if isinstance(error, OSError) and error.strerror:
             why = f"{error.strerror}; check its name and permissions"
         elif isinstance(error, Image.UnidentifiedImageError):
-            why = "not a PNG, JPEG, BMP, GIF, TIFF or WebP; save it as one of these"
+            why = f"not one of {', '.join(FORMATS)}; save it as one (HEIC: pip install pillow-heif)"
         raise PictureError(why) from None
 
 
