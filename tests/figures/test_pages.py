@@ -66,29 +66,23 @@ def test_a_box_lies_on_its_shape_in_the_color_of_how_sure_the_answer_is():
     assert all(text.get_path_effects() for text in answers)  # readable on dark paper, too
 
 
+LONG = row("a_picture_$with_a_long_na.png: 7 (55.2 %) or 1 (41.1 %), the largest of 3 digits")
+
+
 @pytest.mark.parametrize(
-    "rows", [[row()], [BLANK, TWO], [TWO] * 3 + [row()], [TWO, BLANK, row()] * 6]
+    "rows",
+    [[LONG], [BLANK, TWO], [TWO] * 3 + [LONG], [LONG] * 5, [LONG] * 9, [TWO, BLANK, row()] * 6],
 )
-def test_no_picture_is_cut_off_or_covers_another(rows):
-    (axes,) = page.predictions(rows).axes
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    extents = [image.get_extent() for image in axes.images]
-    for number, (x0, x1, y0, y1) in enumerate(extents):
-        assert left <= x0 < x1 <= right and low <= y0 < y1 <= high
-        for a0, a1, b0, b1 in extents[:number]:
-            assert x1 <= a0 or a1 <= x0 or y1 <= b0 or b1 <= y0
-    assert all(text.get_position()[1] >= low for text in axes.texts)
-
-
-@pytest.mark.parametrize("count", [1, 5, 9])
-def test_the_texts_of_predictions_do_not_overlap(count):
-    long = "a_picture_$with_a_long_na.png: 7 (55.2 %) or 1 (41.1 %), the largest of 3 digits"
-    figure = page.predictions([row(long)] * count)
-    drawn = boxes(figure, figure.axes[0].texts)
-    for index, a in enumerate(drawn):
-        for b in drawn[index + 1 :]:
-            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-        assert a[0] >= 0 and a[2] <= figure.get_size_inches()[0] * figure.dpi
+def test_no_picture_or_text_is_cut_off_or_covers_another(rows):
+    figure = page.predictions(rows)
+    (axes,) = figure.axes
+    width, height = figure.get_size_inches() * figure.dpi
+    for artists in (axes.images, axes.texts):
+        drawn = boxes(figure, artists)
+        for number, (left, bottom, right, top) in enumerate(drawn):
+            assert 0 <= left < right <= width and 0 <= bottom < top <= height
+            for a, b, c, d in drawn[:number]:
+                assert right <= a or c <= left or top <= b or d <= bottom
 
 
 def test_the_grid_shows_each_cell_once():

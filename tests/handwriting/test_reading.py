@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from functools import partial
 
 import predict
 from dataset import MNIST, normalize
@@ -50,22 +51,10 @@ def test_photographed_digits_are_read_as_well_as_plain_ones(weights):
     assert wrong <= plain.sum() + 1  # so few pictures: coarse
 
 
-@pytest.mark.parametrize("name", pictures.SCENES)
-def test_pictures_as_people_make_them(name, weights):
-    digit = list(pictures.SCENES).index(name) % 10
-    read = text(weights, pictures.SCENES[name](digit, np.random.default_rng([0, digit])))
-    assert read == str(digit)
-
-
 @pytest.mark.parametrize("scene", ["paper_on_desk", "fills_the_picture"])
 def test_pictures_whose_ground_misleads(scene, weights):
     drawn = [pictures.SCENES[scene](n, np.random.default_rng([1, n])) for n in range(10)]
     assert sum(text(weights, image) == str(digit) for digit, image in enumerate(drawn)) >= 8
-
-
-@pytest.mark.parametrize("name", pictures.BLANKS)
-def test_a_blank_picture_has_no_digit(name, weights):
-    assert text(weights, pictures.BLANKS[name](np.random.default_rng(0))) == ""
 
 
 def page_of(lines, seed, tilt=0.0, gap=90, size=60):
@@ -91,6 +80,32 @@ def on_paper(ink, seed, rules=False):
     return eight_bits(page)
 
 
+def letters():
+    page = Image.new("L", (700, 300), 255)
+    for number, letter in enumerate(nondigits.draw(12, 13)):
+        place = 30 + 110 * (number % 6), 30 + 130 * (number // 6)
+        page.paste(Image.fromarray(255 - letter.numpy()).resize((90, 90)), place)
+    return page
+
+
+PICTURES = {  # what draws it, what is read of it
+    "a tilted line": (lambda: on_paper(page_of(["1234567"], 5, tilt=0.12)[0], 6), "1234567"),
+    "white on black": (lambda: eight_bits(255 * page_of(["204", "68"], 7)[0]), "204\n68"),
+    "a page of letters": (letters, ""),
+}
+for name, draw in pictures.BLANKS.items():
+    PICTURES[name] = partial(draw, np.random.default_rng(0)), ""
+for number, (name, draw) in enumerate(pictures.SCENES.items()):
+    digit = number % 10
+    PICTURES[name] = partial(draw, digit, np.random.default_rng([0, digit])), str(digit)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_as_people_make_them(name, weights):
+    draw, digits = PICTURES[name]
+    assert text(weights, draw()) == digits
+
+
 LINES = ["5328", "794", "616"], ["0123456789"], ["31", "46", "59"], ["7", "2", "9"], ["47", "90"]
 
 
@@ -112,10 +127,6 @@ def test_a_page_of_sixty_digits_is_read(weights):
     assert len(read) == 6 and all(len(row) == 10 for row in read)
     pairs = zip("".join(read), "".join(lines), strict=True)
     assert sum(a == b for a, b in pairs) >= 57
-
-
-def test_a_tilted_line_is_one_row(weights):
-    assert text(weights, on_paper(page_of(["1234567"], 5, tilt=0.12)[0], 6)) == "1234567"
 
 
 def boxed(x, y, width=6, length=10, digit=1):
@@ -217,11 +228,6 @@ def test_a_judge_decides_what_is_a_digit_and_the_network_which(weights):
     assert reading.as_text(reading.read(weights, page, Counted(sure=False))) == ""
 
 
-def test_white_on_black_is_read_too(weights):
-    ink, _ = page_of(["204", "68"], 7)
-    assert text(weights, eight_bits(255 * ink)) == "204\n68"
-
-
 def test_digits_that_touch_are_cut_or_refused_and_never_one_wrong_digit(weights):
     cut = 0
     for first, second in itertools.product("0235689", repeat=2):
@@ -236,15 +242,6 @@ def test_letters_and_signs_that_were_never_learned_are_mostly_refused(weights):
     images = nondigits.draw(50, 12, use="test")
     pages = [Image.fromarray(255 - image.numpy()).resize((140, 140)) for image in images]
     assert sum(text(weights, page) == "" for page in pages) >= 38  # of 50
-
-
-def test_a_page_of_letters_has_no_digits(weights):
-    letters = nondigits.draw(12, 13)
-    page = Image.new("L", (700, 300), 255)
-    for number, letter in enumerate(letters):
-        place = 30 + 110 * (number % 6), 30 + 130 * (number // 6)
-        page.paste(Image.fromarray(255 - letter.numpy()).resize((90, 90)), place)
-    assert text(weights, page) == ""
 
 
 def test_a_word_beside_a_number_is_marked_and_the_number_is_read(weights):
