@@ -1,6 +1,7 @@
 """The figures of one run or of its seeds: curves, confusion and mistakes.
 
-`title` is a pair everywhere: the heading, and a line of options for the small print.
+`title` is a pair everywhere: the heading, and a line of options for the small print, to which
+`note` adds one. `images` are uint8, N x 28 x 28; `labels` int64, N; `logits` float, N x 10.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,10 +104,7 @@ def curves(title: Title, histories: Sequence[History], evaluated: str = "test") 
 
 @own_settings()
 def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: str = "") -> Figure:
-    """How often each digit got each answer; only mistakes are coloured.
-
-    `logits` are float, N x 10, and `labels` int64, N; `note` is added to the small print.
-    """
+    """How often each digit got each answer; only mistakes are coloured."""
     counts = torch.bincount(10 * labels + logits.argmax(1), minlength=100).view(10, 10).numpy()
     wrong = np.where(np.eye(10, dtype=bool), 0, counts)
     figure = titled(7.2, 7.2, *title, note)
@@ -127,11 +125,7 @@ def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: st
 def mistakes(
     title: Title, images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, note: str = ""
 ) -> Figure:
-    """The images with wrong answers, the most confident first, with label and answer.
-
-    `images` are uint8, N x 28 x 28; `logits` float, N x 10; `labels` int64, N. `note` is added to
-    the small print.
-    """
+    """The images with wrong answers, the most confident first, with label and answer."""
     confidence, answers = logits.double().softmax(1).max(1)
     wrong = (answers != labels).nonzero().flatten()
     worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:32]
@@ -146,7 +140,7 @@ def mistakes(
 def gallery(
     heading: str, images: torch.Tensor, texts: Sequence[str], columns: int, *small_print: str
 ) -> Figure:
-    """Images (uint8, N x 28 x 28) in rows, each under a red text of two lines."""
+    """Images in rows, each under a red text of two lines."""
     cell_height, cell_width = 42, 36  # pixels: an image, a margin, and two lines of text above
     rows = max(1, -(-len(images) // columns))
     figure = titled(0.6 + 1.3 * columns, 1.1 + 1.6 * rows, heading, *small_print)

@@ -1,6 +1,7 @@
 """The figures of many runs.
 
-`results` is {experiment: {seed: history}} everywhere; an experiment has at least one seed.
+`results` is {experiment: {seed: history}} everywhere; an experiment has at least one seed. `note`
+is a line for the small print.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +37,7 @@ def errors(
 ) -> Figure:
     """The test error of every experiment: each seed, their mean and standard deviation.
 
-    `published` has the single published run of an experiment, or None; `note` is for the small
-    print.
+    `published` has the single published run of an experiment, or None.
     """
     key = "dot: one seed; bar: mean ± standard deviation; red cross: the published single run"
     figure = titled(11, 1.9 + 0.5 * len(results), heading, key, note)
@@ -178,7 +178,7 @@ def speed(times: Mapping[str, Mapping[str, Sequence[float]]], note: str = "") ->
     """The time that each program takes to train a network: the median of its repetitions.
 
     `times` is {network: {program: seconds of each repetition}}; the first program of each is this
-    project. `note` is for the small print.
+    project.
     """
     height = 1.9 + 0.5 * max(map(len, times.values()))
     key = "median; line: from the fastest repetition to the slowest"
