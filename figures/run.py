@@ -51,9 +51,8 @@ def panels(figure: Figure, curves: Sequence[Curve]) -> dict[str, tuple[Axes, lis
             marker = "o" if len(mean) <= 12 else None  # more would touch each other
             lines += axes.plot(places, mean, style, marker=marker, markersize=4, color=color)
             if len(histories) > 1:
-                axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
-                if len(mean) == 1:  # a band of no width
-                    axes.vlines(places, low, high, color=color)
+                edge = 4 if len(mean) == 1 else 0  # the band of one epoch has no width of its own
+                axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=edge)
         axes.set(xlabel="epoch", ylabel=label, xlim=(0, 1.03 * epochs))
         axes.xaxis.set_major_locator(MaxNLocator(10 if epochs > 1 else 5, integer=epochs > 1))
         axes.grid()

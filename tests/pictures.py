@@ -78,6 +78,17 @@ def strokes(digit, size, centre, height, width, generator, gaps=()):
     return ink
 
 
+def page_of(lines, seed, tilt=0.0, gap=90, size=60):
+    """Ink (H x W, 0 to 1) with digits of a pen in lines, and the middle of each."""
+    random, ink, middles = np.random.default_rng(seed), [], []
+    shape = 100 + gap * max(map(len, lines)), 60 + 110 * len(lines)
+    for row, line in enumerate(lines):
+        for column, digit in enumerate(line):
+            middles.append((80 + gap * column, 75 + 110 * row + tilt * gap * column))
+            ink.append(strokes(int(digit), shape, middles[-1], size, 5, random))
+    return np.max(ink, axis=0), middles
+
+
 def grain(generator, size, spot, amount):
     """Paper's grain (H x W x 1, in grey levels): normal noise in spots `spot` pixels wide."""
     small = [max(1, round(n / spot)) for n in size]

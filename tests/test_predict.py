@@ -24,13 +24,7 @@ from PIL import Image
 
 def number_page(*lines):
     """Digits on white paper, one line of them below the other."""
-    random, size = np.random.default_rng(0), (500, 200 * len(lines))
-    ink = [
-        pictures.strokes(int(digit), size, (100 + 100 * column, 100 + 200 * row), 90, 7, random)
-        for row, line in enumerate(lines)
-        for column, digit in enumerate(line)
-    ]
-    return Image.fromarray(np.uint8(255 - 255 * np.max(ink, axis=0)))
+    return pictures.eight_bits(255 - 255 * pictures.page_of(lines, 0)[0])
 
 
 @pytest.fixture
@@ -70,15 +64,15 @@ def test_the_program_prints_answers_as_they_read_and_draws_them(here, monkeypatc
 
 
 def test_json_has_every_digit_with_its_box_in_the_pictures_own_pixels(here, undrawn, capsys):
-    number_page("47").resize((3000, 1200)).save("large.png")
+    number_page("47").resize((2800, 1700)).save("large.png")
     assert predict.main(["--json", "large.png", "blank.png", "missing.png"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["threshold"] == reading.SURE and answer["checkpoint"].endswith("handwriting.pt")
     large, blank, missing = answer["results"]
     assert large["text"] == "47" and [one["digit"] for one in large["digits"]] == [4, 7]
-    for digit, middle in zip(large["digits"], (600, 1200), strict=True):
+    for digit, middle in zip(large["digits"], (800, 1700), strict=True):
         top, left, bottom, right = digit["box"]
-        assert abs((top + bottom) / 2 - 600) < 120 and abs((left + right) / 2 - middle) < 120
+        assert abs((top + bottom) / 2 - 750) < 120 and abs((left + right) / 2 - middle) < 120
         assert abs(sum(digit["probabilities"]) - 1) < 1e-4
     assert blank == {"file": "blank.png", "text": "", "digits": []}
     assert "No such file" in missing["error"] and "digits" not in missing

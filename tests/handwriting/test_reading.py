@@ -14,7 +14,7 @@ import numpy as np
 import pictures
 import pytest
 import torch
-from pictures import eight_bits
+from pictures import eight_bits, page_of
 from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
@@ -55,17 +55,6 @@ def test_photographed_digits_are_read_as_well_as_plain_ones(weights):
 def test_pictures_whose_ground_misleads(scene, weights):
     drawn = [pictures.SCENES[scene](n, np.random.default_rng([1, n])) for n in range(10)]
     assert sum(text(weights, image) == str(digit) for digit, image in enumerate(drawn)) >= 8
-
-
-def page_of(lines, seed, tilt=0.0, gap=90, size=60):
-    """Ink (H x W, 0 to 1) with digits of a pen in lines, and the middle of each."""
-    random, ink, middles = np.random.default_rng(seed), [], []
-    shape = 100 + gap * max(map(len, lines)), 60 + 110 * len(lines)
-    for row, line in enumerate(lines):
-        for column, digit in enumerate(line):
-            middles.append((80 + gap * column, 75 + 110 * row + tilt * gap * column))
-            ink.append(pictures.strokes(int(digit), shape, middles[-1], size, 5, random))
-    return np.max(ink, axis=0), middles
 
 
 def on_paper(ink, seed, rules=False):
