@@ -106,13 +106,14 @@ def test_an_answer_is_printed_before_the_next_picture_is_read(here, capsys, monk
     assert captured.err.startswith("error: plots") and captured.err.count("\n") == 1
 
 
-def test_labels_tell_how_many_pictures_are_right(here, undrawn, capsys):
-    rows = "page.png,56 124,page\nseven.png,7,digit\nseven.png,1,digit\nblank.png,none,other\n"
-    Path("labels.csv").write_text(f"file,label,kind\n{rows}")
-    assert predict.main(["--labels", "labels.csv"]) == 0
-    lines = [line.split("right")[0].split() for line in capsys.readouterr().out.splitlines()]
-    right = "page 1 of 1, digit 1 of 2, other 1 of 1, all 3 of 4"
-    assert ", ".join(" ".join(words) for words in lines[1:5]) == right
+def test_labels_beside_pictures_tell_how_many_are_right(here, undrawn, capsys):
+    rows = "page.png,56 124,page", "seven.png,7,", "seven.png,1,", "line.png,7,", "blank.png,none,x"
+    Path("table").mkdir()
+    Path("table/labels.csv").write_text("\n../".join(["file,label,kind", *rows]))
+    assert predict.main(["--labels", "table/labels.csv"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[1:5]]
+    assert lines[:2] == ["page 1 of 1 right 100.00 %", "picture 1 of 3 right 33.33 %"]
+    assert lines[2:] == ["x 1 of 1 right 100.00 %", "all 3 of 5 right 60.00 %"]
 
 
 def test_each_bad_file_is_one_line_and_the_others_are_answered(here, undrawn, capsys):

@@ -1,4 +1,4 @@
-"""predict.py --labels: it counts the pictures that are read, and rejects wrong tables in a line."""
+"""predict.py --labels: when a picture is read, and tables that are rejected in a line."""
 
 from files import DataError
 from handwriting import labelled
@@ -20,24 +20,6 @@ import pytest
 )
 def test_a_picture_is_read_where_all_digits_and_rows_are(label, text, right):
     assert labelled.is_read(label, text) == right
-
-
-def test_the_report_counts_pictures():
-    results = [("page", True), ("page", False), ("page", False), ("other", True)]
-    page, other, everything = labelled.report(results).splitlines()
-    assert page.split() == "page 1 of 3 right 33.33 %".split()
-    assert other.split() == "other 1 of 1 right 100.00 %".split()
-    assert everything.split() == "all 2 of 4 right 50.00 %".split()
-
-
-def test_a_table_names_pictures_beside_itself(tmp_path):
-    path = tmp_path / "labels.csv"
-    path.write_text("file,label,kind\na.png,7,\nb/c.png,12 34,page\nd.png,none,\n")
-    assert labelled.read_labels(path) == [
-        labelled.Labelled(tmp_path / "a.png", "7"),
-        labelled.Labelled(tmp_path / "b" / "c.png", "12 34", "page"),
-        labelled.Labelled(tmp_path / "d.png", ""),
-    ]
 
 
 @pytest.mark.parametrize(
