@@ -1,9 +1,7 @@
-"""What the documents say about the code is so: links, names and the walkthrough's network."""
+"""What the documents say about the code is so: links and names; tests/test_student.py runs it."""
 
 import re
 import symtable
-
-import model
 
 import pytest
 from helpers import ROOT
@@ -45,15 +43,6 @@ def test_links_lead_to_files_headings_and_functions_that_exist(document):
 def test_every_page_opens_with_a_heading_and_its_sentence(document):
     heading, empty, sentence, *_ = document.read_text(encoding="utf-8").splitlines()
     assert heading.startswith("# ") and empty == "" and re.match(r"[A-Z`]", sentence)
-
-
-def test_the_walkthroughs_network_has_the_parameters_of_the_usual_table():
-    """It is trained in tests/test_student.py."""
-    (code,) = re.findall(r"```python\n(.*?)```", WALKTHROUGH.read_text(encoding="utf-8"), re.DOTALL)
-    space = dict(vars(model))
-    exec(code, space)
-    network = space["MODELS"]["lenet1998"]()
-    assert sum(weight.numel() for weight in network.parameters()) == 61_706
 
 
 def test_documents_and_the_path_of_a_training_are_as_short_as_they_should_be():

@@ -188,12 +188,14 @@ def test_the_walkthroughs_edits(data, tmp_path, monkeypatch, capsys):
     edit("training/config.py", r"    seed: int = option", option)
     shown = run(*command, "1")
     assert "a: LeNet1998 on " in shown and "Adam, lr 0.01 constant, channels 8" in shown
+    assert "62,558 parameters" in shown  # with 6 channels the 61,706 of the usual table
     assert re.search(r"\n +1 .* norm [0-9.]+\n", shown)
     header, first = Path("runs/a/metrics.csv").read_text().splitlines()
     assert header.endswith(",seconds,norm,evaluated_on") and float(first.split(",")[-2]) > 0
     assert json.loads(Path("runs/a/config.json").read_text())["warmup"] == 3.0
     shown = run("main.py", "--help")
-    assert "--warmup X" in shown and "--channels N" in shown and "lenet1998" in shown
+    assert "--warmup X" in shown and "lenet1998" in shown
+    assert re.search(r"--channels N +[^\n]*default: 6", shown)
     assert "edited" not in run("predict.py", "seven.png", "--checkpoint", "runs/a")
 
     edit("model.py", r"AvgPool2d\(2\),(\s+nn\.Conv2d\(channels)", r"MaxPool2d(2),\1")
