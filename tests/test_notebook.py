@@ -31,18 +31,16 @@ def notebook(tmp_path_factory):
 
     def cell(code):
         """Run a cell; gives its stdout, stderr and result."""
-        texts, results = {"stdout": "", "stderr": ""}, [None]
-
-        def collect(message):
+        sent, texts, result = [], {"stdout": "", "stderr": ""}, None
+        reply = client.execute_interactive(code, output_hook=sent.append, timeout=PATIENCE)
+        for message in sent:
             content = message["content"]
             if message["msg_type"] == "stream":
                 texts[content["name"]] += content["text"]
             elif message["msg_type"] == "execute_result":
-                results.append(content["data"])
-
-        reply = client.execute_interactive(code, output_hook=collect, timeout=PATIENCE)["content"]
-        assert reply["status"] == "ok" and "Traceback" not in "".join(texts.values()), reply
-        return texts["stdout"], texts["stderr"], results[-1]
+                result = content["data"]
+        assert reply["content"]["status"] == "ok" and "Traceback" not in str(texts), reply
+        return *texts.values(), result
 
     yield folder, manager, cell
     client.stop_channels()
