@@ -24,7 +24,7 @@ LINES = {  # of Python in each room, at most: before one grows, look for what co
     "scripts": 1195,
     "digits": 880,
     "handwriting": 880,
-    "figures": 590,
+    "figures": 580,
     "integers": 250,
     "training": 1550,
     "study": 520,
