@@ -1,7 +1,7 @@
 """The figures of one run or of its seeds: curves, confusion and mistakes.
 
-`title` is a pair everywhere: the heading, and a line of options for the small print, to which
-`note` adds one. `images` are uint8, N x 28 x 28; `labels` int64, N; `logits` float, N x 10.
+`title` is a pair everywhere: the heading, and a line of options for the small print.
+`images` are uint8, N x 28 x 28; `labels` int64, N; `logits` float, N x 10.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,11 +102,11 @@ def curves(title: Title, histories: Sequence[History], evaluated: str = "test") 
 
 
 @own_settings()
-def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: str = "") -> Figure:
+def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor) -> Figure:
     """How often each digit got each answer; only mistakes are coloured."""
     counts = torch.bincount(10 * labels + logits.argmax(1), minlength=100).view(10, 10).numpy()
     wrong = np.where(np.eye(10, dtype=bool), 0, counts)
-    figure = titled(7.2, 7.2, *title, note)
+    figure = titled(7.2, 7.2, *title)
     axes = figure.subplots()
     # The deepest red, at 1.8 times the largest count, is never used: black text is clear on all.
     axes.imshow(wrong, cmap="Reds", vmin=0, vmax=max(1, 1.8 * wrong.max()))
@@ -122,7 +122,7 @@ def confusion(title: Title, logits: torch.Tensor, labels: torch.Tensor, note: st
 
 @own_settings()
 def mistakes(
-    title: Title, images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, note: str = ""
+    title: Title, images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor
 ) -> Figure:
     """The images with wrong answers, the most confident first, with label and answer."""
     confidence, answers = logits.double().softmax(1).max(1)
@@ -133,7 +133,7 @@ def mistakes(
         for index in worst.tolist()
     ]
     which = f"{len(wrong):,} mistakes in {len(labels):,} images; shown: {len(worst)}, surest first"
-    return gallery(title[0], images[worst], texts, 8, which, title[1], note)
+    return gallery(title[0], images[worst], texts, 8, which, title[1])
 
 
 def gallery(

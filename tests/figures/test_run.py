@@ -141,7 +141,7 @@ def test_the_counts_are_right_and_only_mistakes_are_coloured():
     logits = torch.randn(3000, 10, generator=generator)
     expected = np.zeros((10, 10), int)
     np.add.at(expected, (labels, logits.argmax(1)), 1)
-    figure = run.confusion(TITLE, logits, labels, note="one of 5")
+    figure = run.confusion(TITLE, logits, labels)
     axes = figure.axes[0]
     drawn = np.zeros((10, 10), int)
     for text in axes.texts:
@@ -151,17 +151,17 @@ def test_the_counts_are_right_and_only_mistakes_are_coloured():
     wrong = expected * (1 - np.eye(10, dtype=int))
     assert np.array_equal(axes.images[0].get_array(), wrong)
     assert f"{wrong.sum():,} mistakes in 3,000 images" in axes.get_title()
-    assert figure.get_supxlabel() == f"{TITLE[1]}\none of 5"
+    assert figure.get_supxlabel() == TITLE[1]
 
 
 def test_the_most_confident_mistakes_come_first_with_label_and_answer():
     images, logits, labels = answers([(3, 8, 5.0), (17, 1, 9.0), (29, 4, 7.0)])
-    figure = run.mistakes(TITLE, images, logits, labels, note="one of 5")
+    figure = run.mistakes(TITLE, images, logits, labels)
     first_lines = [text.get_text().splitlines()[0] for text in figure.axes[0].texts]
     assert first_lines == ["label 7, answer 1", "label 9, answer 4", "label 3, answer 8"]
     canvas = np.asarray(figure.axes[0].images[0].get_array())
     assert [canvas[20, 36 * column + 10] for column in range(3)] == [17, 29, 3]
-    small_print = ["3 mistakes in 40 images; shown: 3, surest first", TITLE[1], "one of 5"]
+    small_print = ["3 mistakes in 40 images; shown: 3, surest first", TITLE[1]]
     assert figure.get_supxlabel().splitlines() == small_print
     assert "0 mistakes in 40 images" in run.mistakes(TITLE, *answers()).get_supxlabel()
 
