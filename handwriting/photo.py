@@ -274,11 +274,6 @@ def cuts(shape: Shape, lean: float) -> dict[tuple[int, int], Shape]:
     return pieces
 
 
-def stroke_width(mask: np.ndarray) -> float:
-    """The mean width of a shape's (H x W) strokes, in pixels: its area by their length."""
-    return mask.sum() / max(0.5, stroke_lengths(mask[None])[0])
-
-
 def stroke_lengths(masks: np.ndarray) -> np.ndarray:
     """How long the strokes of shapes (N x H x W) are, in pixels: half their rims."""
     inner = ndimage.binary_erosion(masks, ndimage.generate_binary_structure(2, 1)[None])
@@ -290,7 +285,9 @@ def like_mnist(digit: np.ndarray) -> np.ndarray:
     if is_mnist(digit):
         return np.rint(255 * digit).astype(np.uint8)
     digit = reduced(digit, SEEN)
-    wider = max(0, 0.1 * max(digit.shape) - stroke_width(digit > 0.5)) / 2
+    mask = digit > 0.5
+    width = mask.sum() / max(0.5, stroke_lengths(mask[None])[0])  # of the strokes: area by length
+    wider = max(0, 0.1 * max(digit.shape) - width) / 2
     if wider >= 1:
         reach = np.arange(-int(wider), int(wider) + 1)
         disk = np.hypot(reach[:, None], reach) <= wider

@@ -23,6 +23,7 @@ from torch import nn
 WIDE = 0.9  # heights: shapes that are wider may be several digits
 SURE_CUT, SURE_CUT_ALONE = 0.8, 0.95  # the least probability of the pieces of a shape that is cut
 LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
+SAME_HEIGHT = 0.75  # of two pieces beside each other: what they share, in heights of the higher
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
 MOST_PIECES, MOST_FAILURES = 1200, 4  # of one picture; wide shapes that cannot be cut
 SMALL = 48  # pixels: where digits are lower than this, the larger scale shows more of them
@@ -126,7 +127,8 @@ class Reader:
         for shape, whole, is_wide in zip(shapes, digits, wide, strict=True):
             pieces = self.split(shape) if is_wide and failures < MOST_FAILURES else []
             enough = max(SURE_CUT if len(writing) > 1 else SURE_CUT_ALONE, whole.sureness)
-            is_cut = min((piece.sureness for piece in pieces), default=0) > enough
+            surely = min((piece.sureness for piece in pieces), default=0) > enough
+            is_cut = surely and are_side_by_side(pieces)
             failures += is_wide and not is_cut
             answers += pieces if is_cut else [whole]
         return answers
@@ -169,6 +171,14 @@ class Reader:
             if least > best[0] and 1 < len(cut) <= width / height / NARROW:
                 best = least, cut
         return best[1]
+
+
+def are_side_by_side(pieces: Sequence[Digit]) -> bool:
+    """Whether pieces are about as high as their neighbours, unlike a letter's loop and tail."""
+    tops, _, bottoms, _ = np.array([piece.box for piece in pieces]).T
+    shared = np.minimum(bottoms[1:], bottoms[:-1]) - np.maximum(tops[1:], tops[:-1])
+    heights = bottoms - tops
+    return bool((shared > SAME_HEIGHT * np.maximum(heights[1:], heights[:-1])).all())
 
 
 def in_rows(digits: Sequence[Digit]) -> Rows:

@@ -147,8 +147,8 @@ def test_the_channel_is_one_in_which_ink_and_paper_differ():
     assert channel[100, 145] < channel[0, 0] - 0.2
 
 
-def test_stroke_width_of_a_bar_and_of_a_ring():
+def test_length_of_the_strokes_of_a_bar_and_of_a_ring():
     bar, ring = np.ones((100, 10), bool), np.ones((60, 60), bool)
     ring[8:-8, 8:-8] = False
-    assert photo.stroke_width(bar) == pytest.approx(10, rel=0.15)
-    assert photo.stroke_width(ring) == pytest.approx(8, rel=0.15)
+    assert photo.stroke_lengths(bar[None]) == pytest.approx([bar.sum() / 10], rel=0.15)
+    assert photo.stroke_lengths(ring[None]) == pytest.approx([ring.sum() / 8], rel=0.15)

@@ -227,6 +227,17 @@ def test_digits_that_touch_are_cut_or_refused_and_never_one_wrong_digit(weights)
     assert cut >= 25  # of 49
 
 
+@pytest.mark.parametrize(
+    ("tops", "bottoms", "expected"),
+    [((30, 25), (130, 125), True), ((27, 61), (150, 147), False), ((65, 30), (184, 115), False)],
+    ids=["two digits", "loop and tail", "stem and arm"],
+)
+def test_the_pieces_of_a_shape_are_about_as_high_as_each_other(tops, bottoms, expected):
+    boxes = [np.array([top, 0, bottom, 90]) for top, bottom in zip(tops, bottoms, strict=True)]
+    pieces = [reading.Digit(box, np.empty(0), np.empty(0), 1, 1) for box in boxes]
+    assert reading.are_side_by_side(pieces) is expected
+
+
 def test_letters_and_signs_that_were_never_learned_are_mostly_refused(weights):
     images = nondigits.draw(50, 12, use="test")
     pages = [Image.fromarray(255 - image.numpy()).resize((140, 140)) for image in images]
