@@ -95,7 +95,7 @@ class Reader:
         if min(page.size) < 8:  # noise in a strip that is as narrow looks like a 1
             return []
         best, digits, lights = 0.0, [], [False, True]
-        for longest in sorted({SCALES[0], min(max(SCALES[0], *page.size), SCALES[1])}):
+        for longest in SCALES:
             scale, dark = max(page.size) / longest, []
             heights = [digit.box[2] - digit.box[0] for digit in digits if digit.length]
             if heights and np.median(heights) > SMALL * max(page.size) / SCALES[0]:
