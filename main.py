@@ -12,7 +12,6 @@ program.begin(__name__)
 
 import argparse
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -83,8 +82,7 @@ def fit(
     config, train_set, test_set = data.prepared(config, train_set, test_set)
     torch.manual_seed(derived_seed(config.seed, 0))  # for the initial weights
     model = build(config.model, config.network).to(device)
-    share, size = distributed.shares(len(train_set), config.batch_size)
-    steps = math.ceil(share / size)
+    share, size, steps = distributed.shares(len(train_set), config.batch_size)
     optimizer, scheduler = optimization(model, config, config.epochs * steps)
     criterion = CrossEntropy(config.label_smoothing, non_digits=config.mix != "none")
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
@@ -97,6 +95,7 @@ def fit(
             order = distributed.shard(shuffled(len(train_set), config.seed, epoch))[:share]
             batches = report.progress(train_set.batches(order, size), epoch, steps)
             trained = train(parallel, batches, criterion, optimizer, scheduler)
+            distributed.same_buffers(model)
             tested = test(model, test_set)
             row = {
                 "epoch": epoch,

@@ -48,7 +48,8 @@ def picture_paths(names: Iterable[str]) -> Iterator[Path]:
     Where no file has the name, * and ? in it stand for any letters: Windows leaves that to us.
     """
     for name in names:
-        for path in map(Path, (not os.path.exists(name) and sorted(glob(name))) or [name]):
+        is_pattern = set(name) & set("*?") and not os.path.exists(name)
+        for path in map(Path, (is_pattern and sorted(glob(name))) or [name]):
             files = sorted(path.iterdir()) if path.is_dir() and os.access(path, os.R_OK) else []
             inside = [file for file in files if file.suffix.lower() in picture.SUFFIXES]
             if inside and len(files) > len(inside):

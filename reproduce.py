@@ -242,11 +242,17 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.only = list(JUDGED) if options.study else options.only.split(",")
     if unknown := [name for name in options.only if name not in ALL]:
         parser.error(f"argument --only: {unknown[0]!r} is none of {names}")
-    if not all(1 <= number <= 1000 for number in (options.jobs, options.seeds or 1)):
+    seeds = 1 if options.seeds is None else options.seeds
+    if not all(1 <= number <= 1000 for number in (options.jobs, seeds)):
         parser.error("arguments --jobs, --seeds: must be from 1 to 1000")
     options.exported = options.only[0] if len(options.only) == 1 else "best"
     if options.export and options.exported not in options.only:
         parser.error("argument --export: name one experiment with --only")
+    if options.export and options.export.exists():
+        try:
+            checkpoint.load(options.export)
+        except CheckpointError:
+            parser.error(f"argument --export: {options.export} exists and is no checkpoint")
     options.device = parse(["--device", options.device], "")[1].device
     return options
 

@@ -86,7 +86,8 @@ def test_folders_and_patterns_stand_for_the_pictures_in_them(here, capsys):
     names = [str(path) for path in predict.picture_paths(["folder", "[lp]*.png", "what?.png"])]
     assert names == [*files, "line.png", "page.png", "what?.png"]
     assert capsys.readouterr().err == "note: folder: 2 other files were passed over\n"
-    assert list(predict.picture_paths(["no*.png"])) == [Path("no*.png")]
+    for name in ("no*.png", "pag[e].png"):
+        assert list(predict.picture_paths([name])) == [Path(name)]
 
 
 def test_an_answer_is_printed_before_the_next_picture_is_read(here, capsys, monkeypatch):

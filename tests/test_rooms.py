@@ -26,10 +26,10 @@ LINES = {  # of Python in each room, at most: before one grows, look for what co
     "handwriting": 880,
     "figures": 580,
     "integers": 250,
-    "training": 1510,
+    "training": 1515,
     "study": 515,
     "benchmarks": 460,
-    "tests": 7100,
+    "tests": 7120,
 }
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names.split()}
 PATHS = [*ROOT.glob("*.py"), *(path for room in FLOOR for path in ROOT.glob(f"{room}/*.py"))]

@@ -7,6 +7,7 @@ The mean of their means is then the mean over the batch.
 
 import contextlib
 import datetime
+import math
 import os
 from collections.abc import Callable, Generator
 from typing import TypeVar
@@ -75,7 +76,8 @@ def group(device: torch.device) -> Generator[None]:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise UserError(f"environment: {name} is not set; unset WORLD_SIZE or use torchrun")
-    number("MASTER_PORT", 0)
+    if rank() >= world_size() or number("MASTER_PORT", 0) > 65_535:
+        raise UserError("environment: RANK or MASTER_PORT is too large; use torchrun")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
@@ -102,19 +104,19 @@ def one_at_a_time_per_machine() -> Generator[None]:
         dist.barrier()
 
 
-def shares(images: int, batch_size: int) -> tuple[int, int]:
-    """How many images of an epoch, and of each of its batches, every rank takes; ConfigError.
+def shares(images: int, batch_size: int) -> tuple[int, int, int]:
+    """How many images of an epoch and of a batch every rank takes, and in how many steps.
 
     An epoch leaves out at most world_size - 1 images; and a last batch of one image, whose variance
-    BatchNorm could not compute.
+    BatchNorm could not compute. ConfigError if the ranks cannot share a batch equally.
     """
     size, rest = divmod(batch_size, world_size())
     if rest:
         why = f"{world_size()} processes cannot share {batch_size} images equally; give a multiple"
         raise ConfigError("batch_size", why)
     share = images // world_size()
-    alone = share % size == 1 and share > 1 and size > 1
-    return share - alone, size
+    share -= share % size == 1 and share > 1 and size > 1
+    return share, size, math.ceil(share / size)
 
 
 def shard(order: torch.Tensor) -> torch.Tensor:
@@ -138,6 +140,12 @@ def from_rank_0(function: Callable[[], T]) -> T:
     if world_size() > 1:
         dist.broadcast_object_list(box)
     return box[0]
+
+
+def same_buffers(model: nn.Module) -> None:
+    """Give every rank rank 0's buffers, such as BatchNorm's statistics, which are saved."""
+    for buffer in model.buffers() if world_size() > 1 else ():
+        dist.broadcast(buffer, 0)
 
 
 def wrap(model: nn.Module) -> nn.Module:

@@ -146,6 +146,7 @@ REFUSED = [  # a file, its content, words that the line holds
     ("train.tar", b"<!DOCTYPE html><html><body>404</body></html>", "damaged"),
     ("train.tar", TAR + bytes(1 << 20) + b"x", "does not end as a tar archive"),
     ("train.tar", TAR + TAR, "does not end as a tar archive"),
+    ("train.tar", TAR[:1024] + bytes(1 << 20), "does not end as a tar archive"),
     ("train.tar", gzip.compress(TAR) + b"x", "Not a gzipped file"),
     ("train.tar", LINK + TAR, "not a regular file: '9_9.png'"),
     ("train.tar", HOLES + TAR, "not a regular file: '9_9.png'"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import main
 from dataset import MNIST
+from model import MODELS
 from training import checkpoint, distributed, report
 
 import pytest
@@ -99,6 +100,19 @@ def test_processes_compute_what_one_does(count, line, images):
     assert f"\n{images}\n" in outputs[0][1] and "\nmany: test accuracy " in outputs[0][1]
 
 
+class Normalised(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(torch.nn.Flatten(), torch.nn.BatchNorm1d(784), torch.nn.Linear(784, 10))
+
+
+def test_processes_save_the_statistics_that_they_are_tested_with(monkeypatch):
+    monkeypatch.setitem(MODELS, "normalised", Normalised)
+    together(2, f"{LENET} --model normalised", "statistics")
+    saved, test_set = state("statistics"), MNIST("data0", train=False)
+    tally = main.test(checkpoint.network(saved), test_set)
+    assert saved["history"][-1]["test_loss"] == pytest.approx(tally.loss, abs=1e-6)
+
+
 def test_a_run_continues_with_another_number_of_processes():
     line = f"{LENET} --lr 0.01 --epochs"
     alone(f"{line} 1", "chain")
@@ -125,13 +139,14 @@ def test_an_epoch_leaves_out_fewer_images_than_there_are_processes(world_size, m
     for count in range(world_size, 60):
         order = torch.randperm(count)
         for size in (1, 4, 7):
-            (share, own), shards = distributed.shares(count, size * world_size), []
+            (share, own, steps), shards = distributed.shares(count, size * world_size), []
             for rank in range(world_size):
                 monkeypatch.setenv("RANK", str(rank))
                 shards.append(distributed.shard(order)[:share])
             taken = torch.stack(shards).T.flatten()
             lonely = size > 1 and count // world_size % size == 1 and count // world_size > 1
             assert torch.equal(taken, order[: len(taken)]) and own == size
+            assert steps == len(shards[0].split(size))
             assert count - len(taken) - world_size * lonely in range(world_size)
 
 
