@@ -240,12 +240,6 @@ def trimmed(ink: np.ndarray) -> Shape | None:
     return Shape(box, ink[box[0] : box[2], box[1] : box[3]])
 
 
-def ink_on(page: Image.Image, longest: int, light: bool = False) -> np.ndarray:
-    """Ink (H x W) of a page made `longest` pixels long; with `light`, what is lighter is ink."""
-    channel = best_channel(resized(page, longest))
-    return without_lines_and_grain(ink_of(1 - channel if light else channel))
-
-
 def reduced(ink: np.ndarray, longest: int) -> np.ndarray:
     """Ink (H x W), made smaller where it is longer than `longest`."""
     if max(ink.shape) <= longest:

@@ -14,6 +14,7 @@ from dataset import normalize
 from handwriting import photo
 from handwriting.mix import SURE
 from handwriting.photo import SCALES, Shape
+from handwriting.picture import resized
 
 import numpy as np
 import torch
@@ -100,8 +101,10 @@ class Reader:
             heights = [digit.box[2] - digit.box[0] for digit in digits if digit.length]
             if heights and np.median(heights) > SMALL * max(page.size) / SCALES[0]:
                 break
+            channel = photo.best_channel(resized(page, longest))
             for light in lights:
-                ink = photo.ink_on(page, longest, light)
+                ink = photo.ink_of(1 - channel if light else channel)
+                ink = photo.without_lines_and_grain(ink)
                 for number, shapes in enumerate(photo.shapes_in(ink)):
                     seen = self.answers([s._replace(box=s.box * scale) for s in shapes])
                     weight = (LIGHT if light else 1) * BRIDGED**number

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageOps
 
 def shapes_of(image):
     """The shapes of the darker ink in a picture."""
-    return next(photo.shapes_in(photo.ink_on(opaque(image), max(image.size))))
+    ink = photo.ink_of(photo.best_channel(opaque(image)))
+    return next(photo.shapes_in(photo.without_lines_and_grain(ink)))
 
 
 def drawn(*digits, size=(700, 400)):
