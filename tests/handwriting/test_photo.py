@@ -4,7 +4,7 @@ That the network then reads the digits rightly is tested in test_reading.py.
 """
 
 from handwriting import photo
-from handwriting.picture import opaque
+from handwriting.picture import opaque, resized
 
 import numpy as np
 import pictures
@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageOps
 
 def shapes_of(image):
     """The shapes of the darker ink in a picture."""
-    ink = photo.ink_of(photo.best_channel(opaque(image)))
+    page = resized(opaque(image), max(image.size))
+    ink = photo.ink_of(photo.best_channel(page))
     return next(photo.shapes_in(photo.without_lines_and_grain(ink)))
 
 
