@@ -40,13 +40,13 @@ Skeletons = dict[int, list[Skeleton]]  # the ways to write each digit, or each k
 
 
 def read_skeletons(path: Path = STROKES) -> Skeletons:
-    """The skeletons of each digit, each repeated as often as its weight says."""
-    skeletons: Skeletons = {digit: [] for digit in range(10)}
+    """The skeletons of each kind, each repeated as often as its weight says; numbered from 0 on."""
+    kinds: dict[str, list[Skeleton]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
-            digit, weight, strokes = line.split(maxsplit=2)
-            skeletons[int(digit)] += [parse_skeleton(strokes)] * int(weight)
-    return skeletons
+            kind, weight, strokes = line.split(maxsplit=2)
+            kinds.setdefault(kind, []).extend([parse_skeleton(strokes)] * int(weight))
+    return dict(enumerate(kinds.values()))
 
 
 def parse_skeleton(strokes: str) -> Skeleton:

@@ -5,41 +5,33 @@
 
 They have the form of MNIST's digits: light on black, 20 pixels long, in the middle of 28 x 28. A
 network that learns to be unsure of them can refuse what is no digit. Letters and signs are drawn
-with the pen of synthetic.py, from the skeletons in signs.txt.
+with the pen of synthetic.py, from the skeletons in signs.txt, and printed in matplotlib's fonts.
 """
 
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from digits import synthetic
-from digits.synthetic import BOX, SIDE, Skeleton, Skeletons, parse_skeleton
-from files import DataError
+from digits.synthetic import BOX, SIDE, Skeletons, read_skeletons
+from handwriting import photo
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib import font_manager, get_data_path
+from PIL import Image, ImageDraw, ImageFont
 
 SIGNS = Path(__file__).with_name("signs.txt")
-SHARES = {"signs": 0.6, "scribbles": 0.12, "papers": 0.05, "blots": 0.1, "pairs": 0.13}
-GROUPS = 40  # of blots and of pairs; those of one group are equally coarse or equally far apart
+NEW_SIGNS = Path(__file__).with_name("newsigns.txt")  # of kinds that are not learned
+SHARES = (0.3, 0.08, 0.03, 0.4, 0.09, 0.1)  # of signs, scribbles, papers, prints, blots, pairs
+FONTS = ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSerif", "STIXGeneral", "STIXGeneralItalic")
+# Latin, Greek and Cyrillic, Hebrew, arrows and mathematics, chessmen and notes, Fraktur and script:
+SCRIPTS = "21-52F 5D0-5EA 1D00-23FF 2600-2775 2900-2AFF 1D400-1D7CB"  # code points of Unicode
+LIKE_DIGITS = "0123456789bgiloqszBDGIOQSZ|!ıƷƼƽƧƨƄƅƖɩʃʅʒǀǁȢȣÐðđΒΘΙΟβδθιοσςБВЗОЭбвзоэЅІЈѕіј"
+WRONG = 0.4  # of the pairs are cut, through the middle of a digit
+GROUPS = 40  # of blots; those of one group are equally coarse
 PATTERNS = 200  # different scribbles and papers; each is drawn many times, never twice the same
-
-
-def read_signs(use: str, path: Path = SIGNS) -> Skeletons:
-    """The skeletons of each kind of letter or sign for one `use`, "learn" or "test"; DataError."""
-    kinds: dict[str, list[Skeleton]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.startswith("#") or not line.strip():
-            continue
-        try:
-            kind, meant_for, strokes = line.split(maxsplit=2)
-            skeleton = parse_skeleton(strokes)
-        except ValueError as error:
-            raise DataError(
-                f'{path}, line {number}: not "kind use x,y x,y ..."; correct it'
-            ) from error
-        if meant_for == use:
-            kinds.setdefault(kind, []).append(skeleton)
-    return dict(enumerate(kinds.values()))
 
 
 def draw(count: int, seed: int | np.random.SeedSequence, use: str = "learn") -> torch.Tensor:
@@ -49,13 +41,34 @@ def draw(count: int, seed: int | np.random.SeedSequence, use: str = "learn") -> 
     """
     random = np.random.default_rng(seed)
     if use == "test":
-        return synthetic.draw(count, random, read_signs(use))[0]
-    ends = np.rint(np.cumsum(list(SHARES.values())) * count).astype(int)
-    numbers = dict(zip(SHARES, np.diff(ends, prepend=0).tolist(), strict=True))
-    patterns = {"signs": read_signs(use), "scribbles": scribbles(random), "papers": papers(random)}
-    drawn = [synthetic.draw(numbers[kind], random, ways)[0] for kind, ways in patterns.items()]
-    drawn += [blots(numbers["blots"], random), pairs(numbers["pairs"], random)]
+        return synthetic.draw(count, random, read_skeletons(NEW_SIGNS))[0]
+    counts = np.diff(np.rint(np.cumsum([0, *SHARES]) * count).astype(int)).tolist()
+    skeletons = read_skeletons(SIGNS), scribbles(random), papers(random)
+    drawn = [synthetic.draw(counts[k], random, kinds)[0] for k, kinds in enumerate(skeletons)]
+    drawn += [make(counts[k], random) for k, make in enumerate((prints, blots, pairs), 3)]
     return torch.cat(drawn)[torch.from_numpy(random.permutation(count))]
+
+
+def prints(count: int, random: np.random.Generator) -> torch.Tensor:
+    """Letters and signs of many scripts (uint8, N x 28 x 28) in five fonts, thin and thick."""
+    ends = [part.split("-") for part in SCRIPTS.split()]
+    codes = {code for first, last in ends for code in range(int(first, 16), int(last, 16) + 1)}
+    glyphs, drawn = [], []
+    for name in FONTS:
+        path = Path(get_data_path(), "fonts", "ttf", f"{name}.ttf")
+        font = ImageFont.truetype(path, 60, layout_engine=ImageFont.Layout.BASIC)
+        for letter in map(chr, sorted(codes & font_manager.get_font(path).get_charmap().keys())):
+            left, top, right, bottom = font.getbbox(letter)
+            usual = 25 < bottom - top < 90 and 10 < right - left < 2 * (bottom - top)
+            if usual and unicodedata.normalize("NFKD", letter)[0] not in LIKE_DIGITS:
+                glyphs.append((letter, font))
+    for number in random.integers(len(glyphs), size=count):
+        letter, font = glyphs[number]
+        page = Image.new("L", (200, 200))
+        thicker = int(random.integers(3))  # pixels, on either side of a stroke
+        ImageDraw.Draw(page).text((50, 50), letter, 255, font, stroke_width=thicker)
+        drawn.append(np.asarray(page) / 255)
+    return as_seen(drawn)
 
 
 def scribbles(random: np.random.Generator) -> Skeletons:
@@ -81,48 +94,39 @@ def papers(random: np.random.Generator) -> Skeletons:
 
 def blots(count: int, random: np.random.Generator) -> torch.Tensor:
     """Parts of objects and scenery (uint8, N x 28 x 28): smooth noise in an oval."""
-    images = []
+    drawn: list[np.ndarray] = []
     middle = torch.arange(BOX) - (BOX - 1) / 2  # pixels from the middle of the box
     for part in np.array_split(np.arange(count), min(count, GROUPS)):
         points = int(random.integers(3, 10))  # fewer points make larger blots
         noise = synthetic.standard_normal(random, len(part), 1, points, points)
-        field = F.interpolate(noise, size=(BOX, BOX), mode="bicubic")
-        steepness = torch.from_numpy(random.choice([0.4, 1.5, 6.0], (len(part), 1, 1, 1))).float()
-        radii = torch.from_numpy(random.uniform(4, 14, (len(part), 1, 2, 1))).float()
-        y, x = (middle / radii).square().unbind(2)  # each N x 1 x BOX
-        oval = (4 * (1.3 - y[..., None] - x[..., None, :])).clamp(0, 1)
-        images.append((field * steepness + 0.4).clamp(0, 1) * oval)
-    return centred(torch.cat(images))
+        field = F.interpolate(noise, size=(BOX, BOX), mode="bicubic")[:, 0]
+        steepness = torch.from_numpy(random.choice([0.4, 1.5, 6.0], (len(part), 1, 1))).float()
+        radii = torch.from_numpy(random.uniform(4, 14, (len(part), 2, 1))).float()
+        y, x = (middle / radii).square().unbind(1)  # each N x BOX
+        oval = (4 * (1.3 - y[:, :, None] - x[:, None])).clamp(0, 1)
+        drawn.extend(((field * steepness + 0.4).clamp(0, 1) * oval).numpy())
+    return as_seen(drawn)
 
 
 def pairs(count: int, random: np.random.Generator) -> torch.Tensor:
-    """Two digits that touch (uint8, N x 28 x 28), made as small as one digit."""
-    images = []
+    """Two digits that touch (uint8, N x 28 x 28), or what a cut through one of them leaves."""
     margin = (SIDE - BOX) // 2
-    for part in np.array_split(np.arange(count), min(count, GROUPS)):
-        digits = synthetic.draw(2 * len(part), random)[0].float().div(255)
-        left, right = digits[:, None, margin:-margin, margin:-margin].split(len(part))
+    digits = synthetic.draw(2 * count, random)[0].numpy() / 255
+    drawn = []
+    for left, right in digits[:, margin:-margin, margin:-margin].reshape(count, 2, BOX, BOX):
         apart = int(random.integers(9, 16))  # pixels from the left digit to the right one
-        both = F.pad(left, (0, apart))
-        both[..., apart:] = torch.maximum(both[..., apart:], right)
-        height = round(BOX * BOX / (BOX + apart))
-        small = F.interpolate(both, size=(height, BOX), mode="bilinear", antialias=True)
-        above = (BOX - height) // 2
-        images.append(F.pad((1.5 * small).clamp(0, 1), (0, 0, above, BOX - height - above)))
-    return centred(torch.cat(images))
+        left, right = np.pad(left, ((0, 0), (0, apart))), np.pad(right, ((0, 0), (apart, 0)))
+        both = np.maximum(left, right)
+        if random.random() < WRONG:
+            columns = np.flatnonzero((left, right)[random.integers(2)].max(axis=0) > 0.5)
+            column = int(np.quantile(columns, random.uniform(0.35, 0.65)))
+            both = (both[:, :column], both[:, column:])[random.integers(2)]
+        drawn.append(both)
+    return as_seen(drawn)
 
 
-def centred(boxes: torch.Tensor) -> torch.Tensor:
-    """Boxes of ink (N x 1 x 20 x 20, 0 to 1) as pictures (uint8, N x 28 x 28), centred by mass.
-
-    As in MNIST, they are moved by whole pixels.
-    """
-    images = torch.zeros(len(boxes), SIDE, SIDE, dtype=torch.uint8)
-    for image, ink in zip(images, boxes.squeeze(1), strict=True):
-        mass = ink.sum().clamp(min=1e-6)
-        y = (ink.sum(1) * (torch.arange(BOX) + 0.5)).sum() / mass
-        x = (ink.sum(0) * (torch.arange(BOX) + 0.5)).sum() / mass
-        top, left = (round(float(SIDE / 2 - at)) for at in (y, x))
-        top, left = (min(max(at, 0), SIDE - BOX) for at in (top, left))
-        image[top : top + BOX, left : left + BOX] = ink.mul(255).round()
-    return images
+def as_seen(drawn: Iterable[np.ndarray]) -> torch.Tensor:
+    """What a network sees of ink (each H x W, 0 to 1) in a picture (uint8, N x 28 x 28)."""
+    empty = np.zeros((SIDE, SIDE), np.uint8)
+    shapes = map(photo.trimmed, drawn)
+    return torch.from_numpy(np.stack([photo.like_mnist(s.ink) if s else empty for s in shapes]))

@@ -22,11 +22,11 @@ from PIL import Image
 from torch import nn
 
 WIDE = 0.9  # heights: shapes that are wider may be several digits
-SURE_CUT, SURE_CUT_ALONE = 0.8, 0.95  # the least probability of the pieces of a shape that is cut
+SURE_CUT, SURE_CUT_ALONE = 0.8, 0.85  # the least probability of the pieces of a shape that is cut
 LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
 SAME_HEIGHT = 0.75  # of two pieces beside each other: what they share, in heights of the higher
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
-MOST_PIECES, MOST_FAILURES = 1200, 4  # of one picture; wide shapes that cannot be cut
+MOST_PIECES = 800  # of the shapes of one picture that are cut
 SMALL = 48  # pixels: where digits are lower than this, the larger scale shows more of them
 LIGHT, BRIDGED, ONE = 0.5, 0.9, 0.7  # how much less usual readings, and ones, count as evidence
 
@@ -126,14 +126,11 @@ class Reader:
         if any(digit.length for digit in others) and evidence(others) <= 0:
             return digits  # this is no page of digits, and its wide shapes are none
         answers: list[Digit] = []
-        failures = 0
         for shape, whole, is_wide in zip(shapes, digits, wide, strict=True):
-            pieces = self.split(shape) if is_wide and failures < MOST_FAILURES else []
+            pieces = self.split(shape) if is_wide else []
             enough = max(SURE_CUT if len(writing) > 1 else SURE_CUT_ALONE, whole.sureness)
             surely = min((piece.sureness for piece in pieces), default=0) > enough
-            is_cut = surely and are_side_by_side(pieces)
-            failures += is_wide and not is_cut
-            answers += pieces if is_cut else [whole]
+            answers += pieces if surely and are_side_by_side(pieces) else [whole]
         return answers
 
     def classify(self, shapes: Sequence[Shape]) -> list[Digit]:
@@ -157,10 +154,10 @@ class Reader:
         height, width = shape.ink.shape
         best: tuple[float, list[Digit]] = (0.0, [])
         for lean in LEANS:
-            pieces = photo.cuts(shape, lean)
-            self.pieces += len(pieces)
-            if self.pieces > MOST_PIECES or not pieces:
+            pieces = photo.cuts(shape, lean) if self.pieces < MOST_PIECES else {}
+            if not pieces:
                 break
+            self.pieces += len(pieces)
             digits = zip(pieces, self.classify(list(pieces.values())), strict=True)
             # Up to each column, the best way to cut what is left of it, and its least probability.
             cuts: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}

@@ -58,7 +58,7 @@ def hands(test):
     digits = {digit: [curves(s) for s in skeletons[digit]] for digit in range(10)}
     if test:
         digits = {digit: [*digits[digit], pictures.CURVES[digit]] for digit in range(10)}
-    signs = nondigits.read_signs("test" if test else "learn")
+    signs = synthetic.read_skeletons(nondigits.NEW_SIGNS if test else nondigits.SIGNS)
     return digits, [curves(skeleton) for group in signs.values() for skeleton in group]
 
 

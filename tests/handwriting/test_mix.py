@@ -8,6 +8,7 @@ from pathlib import Path
 
 import main
 from dataset import MNIST
+from digits import synthetic
 from handwriting import mix, nondigits
 from training import checkpoint, report
 from training.tally import CrossEntropy
@@ -48,7 +49,7 @@ def test_what_is_learned_and_what_is_only_tested_differ():
     assert (images[50:].flatten(1).sum(1) > 0).all()  # none of them is blank
     learned, tested = (
         {str(skeleton) for skeletons in signs.values() for skeleton in skeletons}
-        for signs in map(nondigits.read_signs, ("learn", "test"))
+        for signs in map(synthetic.read_skeletons, (nondigits.SIGNS, nondigits.NEW_SIGNS))
     )
     assert learned and tested and not learned & tested
 
