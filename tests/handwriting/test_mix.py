@@ -47,10 +47,8 @@ def test_what_is_learned_and_what_is_only_tested_differ():
     other, _ = mix.draw(50, 40, seed=1)
     assert not torch.equal(images, other)
     assert (images[50:].flatten(1).sum(1) > 0).all()  # none of them is blank
-    learned, tested = (
-        {str(skeleton) for skeletons in signs.values() for skeleton in skeletons}
-        for signs in map(synthetic.read_skeletons, (nondigits.SIGNS, nondigits.NEW_SIGNS))
-    )
+    files = map(synthetic.read_skeletons, (nondigits.SIGNS, nondigits.NEW_SIGNS))
+    learned, tested = ({str(way) for ways in kinds.values() for way in ways} for kinds in files)
     assert learned and tested and not learned & tested
 
 

@@ -18,10 +18,6 @@ from pictures import eight_bits, page_of
 from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
-pytestmark = pytest.mark.skipif(
-    not predict.SHIPPED.exists(), reason="pretrained/handwriting.pt is not there"
-)
-
 
 @pytest.fixture(scope="module")
 def weights():
@@ -242,6 +238,13 @@ def test_letters_and_signs_that_were_never_learned_are_mostly_refused(weights):
     images = nondigits.draw(50, 12, use="test")
     pages = [Image.fromarray(255 - image.numpy()).resize((140, 140)) for image in images]
     assert sum(text(weights, page) == "" for page in pages) >= 38  # of 50
+
+
+def test_letters_and_signs_of_other_fonts_are_mostly_refused(weights, monkeypatch):
+    monkeypatch.setattr(nondigits, "FONTS", ("DejaVuSansMono", "DejaVuSerif-BoldItalic"))
+    images = nondigits.prints(500, np.random.default_rng(0))
+    sureness = weights(normalize(images)).softmax(1).amax(1)
+    assert (sureness < reading.SURE).sum() >= 450
 
 
 def test_a_word_beside_a_number_is_marked_and_the_number_is_read(weights):
