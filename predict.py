@@ -1,7 +1,7 @@
 """Reads your own handwriting: every digit of a picture; shipped weights make training optional.
 
     $ python predict.py page.jpg
-    weights: pretrained/handwriting.pt (lenet5, test accuracy 99.61 %)
+    weights: pretrained/handwriting.pt (lenet5, test accuracy 99.51 %)
     page.jpg:
     5328
     794

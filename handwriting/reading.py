@@ -22,11 +22,11 @@ from PIL import Image
 from torch import nn
 
 WIDE = 0.9  # heights: shapes that are wider may be several digits
-SURE_CUT, SURE_CUT_ALONE = 0.8, 0.85  # the least probability of the pieces of a shape that is cut
+SURE_ALONE = 0.85  # the least probability of the pieces of the only shape of a page
 LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
 SAME_HEIGHT = 0.75  # of two pieces beside each other: what they share, in heights of the higher
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
-MOST_PIECES = 800  # of the shapes of one picture that are cut
+MOST_PIECES = 1200  # of the shapes of one picture that are cut
 SMALL = 48  # pixels: where digits are lower than this, the larger scale shows more of them
 LIGHT, BRIDGED, ONE = 0.5, 0.9, 0.7  # how much less usual readings, and ones, count as evidence
 
@@ -128,7 +128,7 @@ class Reader:
         answers: list[Digit] = []
         for shape, whole, is_wide in zip(shapes, digits, wide, strict=True):
             pieces = self.split(shape) if is_wide else []
-            enough = max(SURE_CUT if len(writing) > 1 else SURE_CUT_ALONE, whole.sureness)
+            enough = max(SURE if len(writing) > 1 else SURE_ALONE, whole.sureness)
             surely = min((piece.sureness for piece in pieces), default=0) > enough
             answers += pieces if surely and are_side_by_side(pieces) else [whole]
         return answers

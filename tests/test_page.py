@@ -209,7 +209,7 @@ def test_a_digit_is_answered_and_spoken_then_undone_and_cleared(opened):
 
 SCRIBBLE = [np.random.default_rng(1).uniform(0.1, 0.9, (25, 2)).tolist()]
 NO_DIGITS = [  # what is drawn, and what the answer says before it says that one digit is read
-    (SCRIBBLE, r"\d+\.\d % sure, and an answer needs 60\.0 %\."),
+    (SCRIBBLE, r"\d+\.\d % sure, and an answer needs 50\.0 %\."),
     (placed(1, left=0.05) + placed(7, left=0.5), r"\d+\.\d % sure, and .*\."),
     ([[(0.3, 0.6)]], r"A dot is too small to read\."),
 ]
