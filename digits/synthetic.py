@@ -40,13 +40,15 @@ Skeletons = dict[int, list[Skeleton]]  # the ways to write each digit, or each k
 
 
 def read_skeletons(path: Path = STROKES) -> Skeletons:
-    """The skeletons of each kind, each repeated as often as its weight says; numbered from 0 on."""
-    kinds: dict[str, list[Skeleton]] = {}
+    """The skeletons of each digit, or of signs, numbered as they come; as often as weights say."""
+    skeletons: Skeletons = {}
+    signs: dict[str, int] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             kind, weight, strokes = line.split(maxsplit=2)
-            kinds.setdefault(kind, []).extend([parse_skeleton(strokes)] * int(weight))
-    return dict(enumerate(kinds.values()))
+            number = int(kind) if kind.isdecimal() else signs.setdefault(kind, len(signs))
+            skeletons.setdefault(number, []).extend([parse_skeleton(strokes)] * int(weight))
+    return skeletons
 
 
 def parse_skeleton(strokes: str) -> Skeleton:
@@ -171,7 +173,7 @@ def draw(
     torch.set_num_threads(min(2, threads))  # operations as small as these lose time with more
     bar = progress(total=count, unit=" digits")
     try:
-        for label, ways in skeletons.items():
+        for label, ways in sorted(skeletons.items()):
             where = np.flatnonzero(labels == label)
             styles = random.integers(len(ways), size=len(where))
             for style in np.unique(styles):
