@@ -173,7 +173,8 @@ def draw(
     torch.set_num_threads(min(2, threads))  # operations as small as these lose time with more
     bar = progress(total=count, unit=" digits")
     try:
-        for label, ways in sorted(skeletons.items()):
+        for label in range(len(skeletons)):
+            ways = skeletons[label]
             where = np.flatnonzero(labels == label)
             styles = random.integers(len(ways), size=len(where))
             for style in np.unique(styles):
