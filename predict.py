@@ -8,7 +8,7 @@
     plots/predictions.png
 
 The figure shows what was found and how sure the network is; look there when an answer is wrong.
-What the network is less than 60 % sure of is no digit, or cannot be read: "?".
+What the network is less than 50 % sure of is no digit, or cannot be read: "?".
 """
 
 from training import program

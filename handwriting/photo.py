@@ -103,6 +103,14 @@ def darkness(nearby: np.ndarray, slope: float, every: int = 1) -> tuple[np.ndarr
     return np.partition(nearby[rows, x], fifth, axis=1)[:, fifth], shift
 
 
+def grown(mask: np.ndarray, times: int = 1) -> np.ndarray:
+    """A mask (H x W) and the pixels right beside it, above and below, so many times."""
+    for _ in range(times):
+        edged = np.pad(mask, 1)
+        mask = mask | edged[2:, 1:-1] | edged[:-2, 1:-1] | edged[1:-1, 2:] | edged[1:-1, :-2]
+    return mask
+
+
 class Parts(NamedTuple):
     """The N connected parts of a mask (H x W)."""
 
@@ -126,14 +134,16 @@ def parts_of(mask: np.ndarray, ink: np.ndarray, most_solid: float) -> Parts:
     ends = [(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)]
     boxes = np.array(ends, int).reshape(count, 4)
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
-    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    inked = np.flatnonzero(labels)  # most of a picture is paper
+    numbers = labels.ravel()[inked]
+    area = np.bincount(numbers, minlength=count + 1)[1:]
     rim = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
     at_edge = np.bincount(rim, minlength=count + 1)[1:] / (height + width)
     size = np.maximum(height, width)
     likely = (size > LOWEST * max(mask.shape)) & (area > 20)
     fills = (height > 0.9 * mask.shape[0]) & (width > 0.9 * mask.shape[1])
     likely &= (area < most_solid * size**2) & (at_edge < np.where(fills, AT_EDGES, AT_EDGE))
-    dark = np.bincount(labels.ravel(), ink.ravel(), count + 1)[1:] / area
+    dark = np.bincount(numbers, ink.ravel()[inked], count + 1)[1:] / area
     scores = likely * np.minimum(height, 8 * width) * dark / (1 + 2 * at_edge)
     if (scores > 0).sum() > MOST_SHAPES:  # this is no page of digits
         scores = np.zeros(count)
@@ -168,7 +178,7 @@ def writing_in(ink: np.ndarray, faintest: float) -> tuple[float, float]:
     does. Gives (1, 0) where nothing does.
     """
     for level in faintest * 1.4 ** np.arange(8):
-        parts = parts_of(ndimage.binary_dilation(ink > level), ink, 0.6)
+        parts = parts_of(grown(ink > level), ink, 0.6)
         if parts.scores.any():
             main = (parts.labels == parts.scores.argmax() + 1) & (ink > level)
             darkness = np.percentile(ink[main], 85)
@@ -194,7 +204,7 @@ def shapes_in(ink: np.ndarray) -> Iterator[list[Shape]]:
     noise = 1.48 * np.median(np.abs(ink - np.median(ink)))  # the standard deviation of the grain
     faintest = np.clip(3.5 * noise, LEAST_INK, 0.3)
     level, darkness = writing_in(ink, faintest)
-    frames = frames_in(parts_of(ndimage.binary_dilation(ink > level), ink, 0.9))
+    frames = frames_in(parts_of(grown(ink > level), ink, 0.9))
     if frames.any():
         ink = np.where(ndimage.binary_dilation(frames, TOUCHING, 2), 0, ink)
         level, darkness = writing_in(ink, faintest)
@@ -202,7 +212,7 @@ def shapes_in(ink: np.ndarray) -> Iterator[list[Shape]]:
     height = usual_height(parts_of(mask, ink, 0.6)) or usual_height(parts_of(mask, ink, 0.9))
     clear = np.clip((ink / max(darkness, LEAST_INK) - 0.2) / 0.5, 0, 1)
     for gap in GAPS if darkness else ():
-        bridged = ndimage.binary_dilation(mask, iterations=int(1 + gap / 2 * height))
+        bridged = grown(mask, int(1 + gap / 2 * height))
         parts = parts_of(bridged, ink, 0.9)
         usual = usual_height(parts)
         heights, widths = parts.sizes.T

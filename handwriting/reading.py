@@ -140,14 +140,16 @@ class Reader:
         seen = np.stack([photo.like_mnist(shape.ink) for shape in shapes])
         images = normalize(torch.from_numpy(seen))
         with torch.inference_mode():
-            probabilities = self.network(images).softmax(dim=1).numpy()
-            sureness = self.judge(images).softmax(dim=1).numpy().max(axis=1)
+            probabilities = self.network(images).softmax(dim=1)
+            same = self.judge is self.network
+            judged = probabilities if same else self.judge(images).softmax(dim=1)
+            sureness = judged.amax(dim=1).numpy()
         sizes = [np.ptp(shape.box.reshape(2, 2), axis=0).max() / 20 for shape in shapes]
         lengths = photo.stroke_lengths(seen > 127) * sizes * [shape.darkness for shape in shapes]
         marks = [shape.mark for shape in shapes]
         sureness[marks] = lengths[marks] = 0
         boxes = [shape.box for shape in shapes]
-        return list(map(Digit, boxes, seen, probabilities, sureness.tolist(), lengths.tolist()))
+        return list(map(Digit, boxes, seen, probabilities.numpy(), sureness.tolist(), lengths.tolist()))
 
     def split(self, shape: Shape) -> list[Digit]:
         """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
