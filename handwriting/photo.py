@@ -82,25 +82,23 @@ def without_lines_and_grain(ink: np.ndarray) -> np.ndarray:
         # Paper bends: a line may pass two pixels higher or lower than a straight one.
         nearby = ndimage.maximum_filter1d(thin, 5, axis=0)
         slopes = np.linspace(-0.12, 0.12, 49)
+        shifts = np.rint(slopes[:, None] * (np.arange(ink.shape[1]) - ink.shape[1] / 2)).astype(int)
         every = max(ink.shape) // 32  # columns, while the slope is looked for
-        slope = max(slopes, key=lambda slope: (darkness(nearby, slope, every)[0] ** 2).sum())
-        dark, shift = darkness(nearby, slope)
+        shift = max(shifts, key=lambda shift: (darkness(nearby, shift, every) ** 2).sum())
         rows = np.arange(len(ink))[:, None] - shift
-        ink = ink - dark[np.clip(rows, 0, len(ink) - 1)]
+        ink = ink - darkness(nearby, shift, max(1, every // 8))[np.clip(rows, 0, len(ink) - 1)]
     return ndimage.gaussian_filter(ink, 0.7)
 
 
-def darkness(nearby: np.ndarray, slope: float, every: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """How dark the lines of one slope are (H), and by how many rows each column shifts them.
+def darkness(nearby: np.ndarray, shift: np.ndarray, every: int) -> np.ndarray:
+    """How dark the lines in `nearby` (H x W) are that each column (W) shifts by so many rows (H).
 
-    Of the columns of `nearby` (H x W), each `every`th is read.
+    Of the columns each `every`th is read.
     """
-    height, width = nearby.shape
-    x = np.arange(0, width, every)
-    shift = np.rint(slope * (x - width / 2)).astype(int)
-    rows = np.clip(np.arange(height)[:, None] + shift, 0, height - 1)
-    fifth = len(x) // 5  # a line is at least this dark in four fifths of the columns
-    return np.partition(nearby[rows, x], fifth, axis=1)[:, fifth], shift
+    rows = np.arange(len(nearby))[:, None] + shift[::every]
+    columns = np.take_along_axis(nearby[:, ::every], rows.clip(0, len(nearby) - 1), axis=0)
+    fifth = columns.shape[1] // 5  # a line is at least this dark in four fifths of the columns
+    return np.partition(columns, fifth, axis=1)[:, fifth]
 
 
 def grown(mask: np.ndarray, times: int = 1) -> np.ndarray:
@@ -164,7 +162,8 @@ def frames_in(parts: Parts) -> np.ndarray:
             continue
         around = edged[top : bottom + 2, left : right + 2]
         walls = (around == outer + 1) | (around == -1)  # the edge of the picture closes it, too
-        holes = ndimage.binary_fill_holes(walls) & ~walls
+        outside_and_holes, _ = ndimage.label(np.pad(~walls, 1, constant_values=True))  # 1 and on
+        holes = outside_and_holes[1:-1, 1:-1] > 1
         enclosed = [n for n in np.flatnonzero(inside) if holes[tuple(middles[n] - box[:2] + 1)]]
         if high[enclosed].any() or len(enclosed) > 1:
             frames[top:bottom, left:right] |= walls[1:-1, 1:-1]
@@ -243,10 +242,10 @@ def trimmed(ink: np.ndarray) -> Shape | None:
     area = np.bincount(labels.ravel())
     area[0] = 0
     ink = ink * (area > 0.15 * area.max())[labels]  # what is less may be the end of a neighbour
-    y, x = np.nonzero(ink > 0.4)
+    y, x = (np.flatnonzero((ink > 0.4).any(axis=axis)) for axis in (1, 0))
     if not len(y):
         return None
-    box = np.array([y.min(), x.min(), y.max() + 1, x.max() + 1])
+    box = np.array([y[0], x[0], y[-1] + 1, x[-1] + 1])
     return Shape(box, ink[box[0] : box[2], box[1] : box[3]])
 
 

@@ -26,7 +26,7 @@ SURE_ALONE = 0.85  # the least probability of the pieces of the only shape of a 
 LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
 SAME_HEIGHT = 0.75  # of two pieces beside each other: what they share, in heights of the higher
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
-MOST_PIECES = 1200  # of the shapes of one picture that are cut
+MOST_PIECES = 800  # of the shapes of one picture that are cut
 SMALL = 48  # pixels: where digits are lower than this, the larger scale shows more of them
 LIGHT, BRIDGED, ONE = 0.5, 0.9, 0.7  # how much less usual readings, and ones, count as evidence
 
@@ -84,6 +84,7 @@ class Reader:
 
     def __init__(self, network: nn.Module, judge: nn.Module):
         self.network, self.judge, self.pieces = network, judge, 0
+        self.cut: dict[tuple, list[Digit]] = {}  # shapes that were met before, in another reading
 
     def read(self, page: Image.Image) -> list[Digit]:
         """The digits of the reading with the most evidence.
@@ -149,15 +150,20 @@ class Reader:
         marks = [shape.mark for shape in shapes]
         sureness[marks] = lengths[marks] = 0
         boxes = [shape.box for shape in shapes]
-        return list(map(Digit, boxes, seen, probabilities.numpy(), sureness.tolist(), lengths.tolist()))
+        return list(
+            map(Digit, boxes, seen, probabilities.numpy(), sureness.tolist(), lengths.tolist())
+        )
 
     def split(self, shape: Shape) -> list[Digit]:
         """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
         height, width = shape.ink.shape
+        known = (*shape.box.tolist(), shape.ink.tobytes())
+        if known in self.cut:
+            return self.cut[known]
         best: tuple[float, list[Digit]] = (0.0, [])
         for lean in LEANS:
             pieces = photo.cuts(shape, lean) if self.pieces < MOST_PIECES else {}
-            if not pieces:
+            if not pieces or best[0] > SURE_ALONE:
                 break
             self.pieces += len(pieces)
             digits = zip(pieces, self.classify(list(pieces.values())), strict=True)
@@ -172,6 +178,7 @@ class Reader:
             least, cut = cuts.get(max(right for _, right in pieces), best)
             if least > best[0] and 1 < len(cut) <= width / height / NARROW:
                 best = least, cut
+        self.cut[known] = best[1]
         return best[1]
 
 
