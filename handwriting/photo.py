@@ -23,6 +23,7 @@ from scipy import ndimage
 SCALES = (320, 960)  # pixels: the longer side of a picture while shapes are looked for
 LOWEST = 0.03  # of the longer side: what is lower is no digit
 MOST_SHAPES, MOST_MARKS, MOST_FRAMES = 600, 100, 40
+MOST_COVERED = 3  # pictures, by the boxes of their shapes: more are stripes or rings
 AT_EDGE, AT_EDGES = 0.55, 0.95  # heights and widths along the picture's edge, the latter for what
 # fills the picture: what lies there for longer is the ground
 CUT_HEIGHT, SEEN = 40, 100  # pixels: a shape is reduced to it before it is cut, or thickened
@@ -143,7 +144,8 @@ def parts_of(mask: np.ndarray, ink: np.ndarray, most_solid: float) -> Parts:
     likely &= (area < most_solid * size**2) & (at_edge < np.where(fills, AT_EDGES, AT_EDGE))
     dark = np.bincount(numbers, ink.ravel()[inked], count + 1)[1:] / area
     scores = likely * np.minimum(height, 8 * width) * dark / (1 + 2 * at_edge)
-    if (scores > 0).sum() > MOST_SHAPES:  # this is no page of digits
+    covered = (height * width)[scores > 0].sum() / mask.size  # more than 1 where boxes overlap
+    if (scores > 0).sum() > MOST_SHAPES or covered > MOST_COVERED:  # this is no page of digits
         scores = np.zeros(count)
     return Parts(labels, boxes, scores)
 
