@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 WIDE = 0.9  # heights: shapes that are wider may be several digits
-SURE_ALONE = 0.85  # the least probability of the pieces of the only shape of a page
+SURE_ALONE = 0.95  # the least probability of the pieces of the only shape of a page
 LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
 SAME_HEIGHT = 0.75  # of two pieces beside each other: what they share, in heights of the higher
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
