@@ -22,10 +22,11 @@ from PIL import Image
 from torch import nn
 
 WIDE = 0.9  # heights: shapes that are wider may be several digits
-SURE_ALONE = 0.95  # the least probability of the pieces of the only shape of a page
+SURE_ALONE = 0.9  # the least probability of the pieces of the only shape of a page
 LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
 SAME_HEIGHT = 0.75  # of two pieces beside each other: what they share, in heights of the higher
 NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
+TURNS = (0, 10, -10)  # degrees: what is a digit is one, too, when it is turned a little
 MOST_PIECES = 800  # of the shapes of one picture that are cut
 SMALL = 48  # pixels: where digits are lower than this, the larger scale shows more of them
 LIGHT, BRIDGED, ONE = 0.5, 0.9, 0.7  # how much less usual readings, and ones, count as evidence
@@ -134,25 +135,26 @@ class Reader:
             answers += pieces if surely and are_side_by_side(pieces) else [whole]
         return answers
 
-    def classify(self, shapes: Sequence[Shape]) -> list[Digit]:
+    def classify(self, shapes: Sequence[Shape], turns: Sequence[int] = TURNS) -> list[Digit]:
         """The networks' answers to each shape, in one batch."""
         if not shapes:
             return []
         seen = np.stack([photo.like_mnist(shape.ink) for shape in shapes])
-        images = normalize(torch.from_numpy(seen))
+        pictures = list(map(Image.fromarray, seen))
+        views = [p.rotate(turn, Image.Resampling.BILINEAR) for turn in turns for p in pictures]
+        images = normalize(torch.from_numpy(np.stack(list(map(np.asarray, views)))))
         with torch.inference_mode():
-            probabilities = self.network(images).softmax(dim=1)
-            same = self.judge is self.network
-            judged = probabilities if same else self.judge(images).softmax(dim=1)
-            sureness = judged.amax(dim=1).numpy()
+            answers = {
+                network: network(images).softmax(dim=1).view(len(turns), -1, 10).mean(dim=0).numpy()
+                for network in {self.network, self.judge}
+            }
+        probabilities, sureness = answers[self.network], answers[self.judge].max(axis=1)
         sizes = [np.ptp(shape.box.reshape(2, 2), axis=0).max() / 20 for shape in shapes]
         lengths = photo.stroke_lengths(seen > 127) * sizes * [shape.darkness for shape in shapes]
         marks = [shape.mark for shape in shapes]
         sureness[marks] = lengths[marks] = 0
         boxes = [shape.box for shape in shapes]
-        return list(
-            map(Digit, boxes, seen, probabilities.numpy(), sureness.tolist(), lengths.tolist())
-        )
+        return list(map(Digit, boxes, seen, probabilities, sureness.tolist(), lengths.tolist()))
 
     def split(self, shape: Shape) -> list[Digit]:
         """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
@@ -166,7 +168,7 @@ class Reader:
             if not pieces or best[0] > SURE_ALONE:
                 break
             self.pieces += len(pieces)
-            digits = zip(pieces, self.classify(list(pieces.values())), strict=True)
+            digits = zip(pieces, self.classify(list(pieces.values()), (0,)), strict=True)
             # Up to each column, the best way to cut what is left of it, and its least probability.
             cuts: dict[int, tuple[float, list[Digit]]] = {0: (1.0, [])}
             for (left, right), digit in sorted(digits, key=lambda item: item[0][1]):
