@@ -124,9 +124,6 @@ class Reader:
         digits = self.classify(shapes)
         writing = [shape for shape in shapes if not shape.mark]
         wide = [not s.mark and len(s.ink[0]) > WIDE * len(s.ink) for s in shapes]
-        others = [digit for digit, is_wide in zip(digits, wide, strict=True) if not is_wide]
-        if any(digit.length for digit in others) and evidence(others) <= 0:
-            return digits  # this is no page of digits, and its wide shapes are none
         answers: list[Digit] = []
         for shape, whole, is_wide in zip(shapes, digits, wide, strict=True):
             pieces = self.split(shape) if is_wide else []
