@@ -212,9 +212,12 @@ def shapes_in(ink: np.ndarray) -> Iterator[list[Shape]]:
     mask = ink > level
     height = usual_height(parts_of(mask, ink, 0.6)) or usual_height(parts_of(mask, ink, 0.9))
     clear = np.clip((ink / max(darkness, LEAST_INK) - 0.2) / 0.5, 0, 1)
+    count = 0
     for gap in GAPS if darkness else ():
-        bridged = grown(mask, int(1 + gap / 2 * height))
-        parts = parts_of(bridged, ink, 0.9)
+        parts = parts_of(grown(mask, int(1 + gap / 2 * height)), ink, 0.9)
+        if len(parts.boxes) == count:
+            break  # nothing was bridged, so that the shapes would be the same
+        count = len(parts.boxes)
         usual = usual_height(parts)
         heights, widths = parts.sizes.T
         as_high = (0.45 * usual < heights) & (heights < 2.2 * usual) & (widths < 5 * heights)

@@ -85,7 +85,6 @@ class Reader:
 
     def __init__(self, network: nn.Module, judge: nn.Module):
         self.network, self.judge, self.pieces = network, judge, 0
-        self.cut: dict[tuple, list[Digit]] = {}  # shapes that were met before, in another reading
 
     def read(self, page: Image.Image) -> list[Digit]:
         """The digits of the reading with the most evidence.
@@ -124,6 +123,9 @@ class Reader:
         digits = self.classify(shapes)
         writing = [shape for shape in shapes if not shape.mark]
         wide = [not s.mark and len(s.ink[0]) > WIDE * len(s.ink) for s in shapes]
+        others = [digit for digit, is_wide in zip(digits, wide, strict=True) if not is_wide]
+        if any(digit.length for digit in others) and evidence(others) <= 0:
+            return digits  # this is no page of digits, and its wide shapes are none
         answers: list[Digit] = []
         for shape, whole, is_wide in zip(shapes, digits, wide, strict=True):
             pieces = self.split(shape) if is_wide else []
@@ -156,9 +158,6 @@ class Reader:
     def split(self, shape: Shape) -> list[Digit]:
         """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
         height, width = shape.ink.shape
-        known = (*shape.box.tolist(), shape.ink.tobytes())
-        if known in self.cut:
-            return self.cut[known]
         best: tuple[float, list[Digit]] = (0.0, [])
         for lean in LEANS:
             pieces = photo.cuts(shape, lean) if self.pieces < MOST_PIECES else {}
@@ -177,7 +176,6 @@ class Reader:
             least, cut = cuts.get(max(right for _, right in pieces), best)
             if least > best[0] and 1 < len(cut) <= width / height / NARROW:
                 best = least, cut
-        self.cut[known] = best[1]
         return best[1]
 
 
