@@ -92,10 +92,7 @@ def without_lines_and_grain(ink: np.ndarray) -> np.ndarray:
 
 
 def darkness(nearby: np.ndarray, shift: np.ndarray, every: int) -> np.ndarray:
-    """How dark the lines in `nearby` (H x W) are that each column (W) shifts by so many rows (H).
-
-    Of the columns each `every`th is read.
-    """
+    """How dark the lines (H) are that each `every`th column (of W) shifts by so many rows."""
     rows = np.arange(len(nearby))[:, None] + shift[::every]
     columns = np.take_along_axis(nearby[:, ::every], rows.clip(0, len(nearby) - 1), axis=0)
     fifth = columns.shape[1] // 5  # a line is at least this dark in four fifths of the columns
@@ -133,16 +130,14 @@ def parts_of(mask: np.ndarray, ink: np.ndarray, most_solid: float) -> Parts:
     ends = [(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)]
     boxes = np.array(ends, int).reshape(count, 4)
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
-    inked = np.flatnonzero(labels)  # most of a picture is paper
-    numbers = labels.ravel()[inked]
-    area = np.bincount(numbers, minlength=count + 1)[1:]
+    area = np.bincount(labels[mask], minlength=count + 1)[1:]
     rim = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
     at_edge = np.bincount(rim, minlength=count + 1)[1:] / (height + width)
     size = np.maximum(height, width)
     likely = (size > LOWEST * max(mask.shape)) & (area > 20)
     fills = (height > 0.9 * mask.shape[0]) & (width > 0.9 * mask.shape[1])
     likely &= (area < most_solid * size**2) & (at_edge < np.where(fills, AT_EDGES, AT_EDGE))
-    dark = np.bincount(numbers, ink.ravel()[inked], count + 1)[1:] / area
+    dark = np.bincount(labels[mask], ink[mask], count + 1)[1:] / area
     scores = likely * np.minimum(height, 8 * width) * dark / (1 + 2 * at_edge)
     covered = (height * width)[scores > 0].sum() / mask.size  # more than 1 where boxes overlap
     if (scores > 0).sum() > MOST_SHAPES or covered > MOST_COVERED:  # this is no page of digits
@@ -164,8 +159,7 @@ def frames_in(parts: Parts) -> np.ndarray:
             continue
         around = edged[top : bottom + 2, left : right + 2]
         walls = (around == outer + 1) | (around == -1)  # the edge of the picture closes it, too
-        outside_and_holes, _ = ndimage.label(np.pad(~walls, 1, constant_values=True))  # 1 and on
-        holes = outside_and_holes[1:-1, 1:-1] > 1
+        holes = ndimage.label(np.pad(~walls, 1, constant_values=True))[0][1:-1, 1:-1] > 1
         enclosed = [n for n in np.flatnonzero(inside) if holes[tuple(middles[n] - box[:2] + 1)]]
         if high[enclosed].any() or len(enclosed) > 1:
             frames[top:bottom, left:right] |= walls[1:-1, 1:-1]
