@@ -29,7 +29,7 @@ NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anythi
 TURNS = (0, 10, -10)  # degrees: what is a digit is one, too, when it is turned a little
 MOST_PIECES = 800  # of the shapes of one picture that are cut
 SMALL = 48  # pixels: where digits are lower than this, the larger scale shows more of them
-LIGHT, BRIDGED, ONE = 0.5, 0.9, 0.7  # how much less usual readings, and ones, count as evidence
+LIGHT, BRIDGED = 0.5, 0.9  # how much less usual readings count as evidence
 
 
 class Digit(NamedTuple):
@@ -67,11 +67,7 @@ def evidence(digits: Sequence[Digit]) -> float:
 
     This decides between readings, and whether there is a digit at all: then it is above 0.
     """
-    worth = [ONE if str(d) == "1" else 1 for d in digits]  # slivers of anything look like a 1
-    return sum(
-        digit.length * (one * digit.sureness**4 if digit.sure else 2 * (digit.sureness - 1))
-        for digit, one in zip(digits, worth, strict=True)
-    )
+    return sum(d.length * (d.sureness**4 if d.sure else 2 * (d.sureness - 1)) for d in digits)
 
 
 def has_inside(letter: Digit, digits: Sequence[Digit]) -> bool:
