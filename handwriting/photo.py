@@ -84,7 +84,7 @@ def without_lines_and_grain(ink: np.ndarray) -> np.ndarray:
         nearby = ndimage.maximum_filter1d(thin, 5, axis=0)
         slopes = np.linspace(-0.12, 0.12, 49)
         shifts = np.rint(slopes[:, None] * (np.arange(ink.shape[1]) - ink.shape[1] / 2)).astype(int)
-        every = max(ink.shape) // 32  # columns, while the slope is looked for
+        every = max(ink.shape) // 32  # columns are enough to find the slope
         shift = max(shifts, key=lambda shift: (darkness(nearby, shift, every) ** 2).sum())
         rows = np.arange(len(ink))[:, None] - shift
         ink = ink - darkness(nearby, shift, max(1, every // 8))[np.clip(rows, 0, len(ink) - 1)]
@@ -250,8 +250,7 @@ def trimmed(ink: np.ndarray) -> Shape | None:
 
 def reduced(ink: np.ndarray, longest: int) -> np.ndarray:
     """Ink (H x W), made smaller where it is longer than `longest`."""
-    if max(ink.shape) <= longest:
-        return ink
+    longest = min(longest, max(ink.shape))
     return np.asarray(resized(Image.fromarray(ink.astype(np.float32)), longest))
 
 

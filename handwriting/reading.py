@@ -25,7 +25,6 @@ WIDE = 0.9  # heights: shapes that are wider may be several digits
 SURE_ALONE = 0.9  # the least probability of the pieces of the only shape of a page
 LEANS = (0, -0.25, 0.25)  # columns a row: of the cuts, which hands may need upright or slanting
 SAME_HEIGHT = 0.75  # of two pieces beside each other: what they share, in heights of the higher
-NARROW = 0.45  # heights: the least mean width of such pieces; slivers of anything look like a 1
 TURNS = (0, 10, -10)  # degrees: what is a digit is one, too, when it is turned a little
 MOST_PIECES = 800  # of the shapes of one picture that are cut
 SMALL = 48  # pixels: where digits are lower than this, the larger scale shows more of them
@@ -139,21 +138,17 @@ class Reader:
         views = [p.rotate(turn, Image.Resampling.BILINEAR) for turn in turns for p in pictures]
         images = normalize(torch.from_numpy(np.stack(list(map(np.asarray, views)))))
         with torch.inference_mode():
-            answers = {
-                network: network(images).softmax(dim=1).view(len(turns), -1, 10).mean(dim=0).numpy()
-                for network in {self.network, self.judge}
-            }
-        probabilities, sureness = answers[self.network], answers[self.judge].max(axis=1)
+            each = {net: net(images).softmax(dim=1) for net in {self.network, self.judge}}
+        mean = {net: p.view(len(turns), -1, 10).mean(dim=0).numpy() for net, p in each.items()}
+        probabilities, sureness = mean[self.network], mean[self.judge].max(axis=1)
         sizes = [np.ptp(shape.box.reshape(2, 2), axis=0).max() / 20 for shape in shapes]
         lengths = photo.stroke_lengths(seen > 127) * sizes * [shape.darkness for shape in shapes]
-        marks = [shape.mark for shape in shapes]
+        boxes, _, _, marks = map(list, zip(*shapes, strict=True))
         sureness[marks] = lengths[marks] = 0
-        boxes = [shape.box for shape in shapes]
         return list(map(Digit, boxes, seen, probabilities, sureness.tolist(), lengths.tolist()))
 
     def split(self, shape: Shape) -> list[Digit]:
         """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
-        height, width = shape.ink.shape
         best: tuple[float, list[Digit]] = (0.0, [])
         for lean in LEANS:
             pieces = photo.cuts(shape, lean) if self.pieces < MOST_PIECES else {}
@@ -170,7 +165,7 @@ class Reader:
                     if right not in cuts or least > cuts[right][0]:
                         cuts[right] = least, [*before, digit]
             least, cut = cuts.get(max(right for _, right in pieces), best)
-            if least > best[0] and 1 < len(cut) <= width / height / NARROW:
+            if least > best[0] and len(cut) > 1:
                 best = least, cut
         return best[1]
 
@@ -193,10 +188,8 @@ def in_rows(digits: Sequence[Digit]) -> Rows:
         else:
             rows.append([digit])
     for mark in (digit for digit in digits if not digit.length):
-        for row in rows:
-            if is_between(mark.box, np.array([digit.box for digit in row])):
-                row.append(mark)
-                break
+        near = (row for row in rows if is_between(mark.box, np.array([d.box for d in row])))
+        next(near, []).append(mark)
     rows = [sorted(row, key=lambda digit: digit.box[1]) for row in rows]
     return sorted(rows, key=lambda row: np.mean([digit.box[0] + digit.box[2] for digit in row]))
 
