@@ -130,7 +130,7 @@ class Reader:
         return answers
 
     def classify(self, shapes: Sequence[Shape], turns: Sequence[int] = TURNS) -> list[Digit]:
-        """The networks' answers to each shape, in one batch."""
+        """The networks' answers to each shape: the mean over so many turns, in one batch."""
         if not shapes:
             return []
         seen = np.stack([photo.like_mnist(shape.ink) for shape in shapes])
