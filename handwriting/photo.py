@@ -22,8 +22,7 @@ from scipy import ndimage
 
 SCALES = (320, 960)  # pixels: the longer side of a picture while shapes are looked for
 LOWEST = 0.03  # of the longer side: what is lower is no digit
-MOST_SHAPES, MOST_MARKS, MOST_FRAMES = 600, 100, 40
-MOST_COVERED = 3  # pictures, by the boxes of their shapes: more are stripes or rings
+MOST_SHAPES, MOST_MARKS, MOST_FRAMES, MOST_COVERED = 600, 100, 40, 3
 AT_EDGE, AT_EDGES = 0.55, 0.95  # heights and widths along the picture's edge, the latter for what
 # fills the picture: what lies there for longer is the ground
 CUT_HEIGHT, SEEN = 40, 100  # pixels: a shape is reduced to it before it is cut, or thickened
@@ -130,16 +129,16 @@ def parts_of(mask: np.ndarray, ink: np.ndarray, most_solid: float) -> Parts:
     ends = [(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)]
     boxes = np.array(ends, int).reshape(count, 4)
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
-    area = np.bincount(labels[mask], minlength=count + 1)[1:]
+    numbers = labels[mask]
+    area, total = (np.bincount(numbers, weights, count + 1)[1:] for weights in (None, ink[mask]))
     rim = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
     at_edge = np.bincount(rim, minlength=count + 1)[1:] / (height + width)
     size = np.maximum(height, width)
     likely = (size > LOWEST * max(mask.shape)) & (area > 20)
     fills = (height > 0.9 * mask.shape[0]) & (width > 0.9 * mask.shape[1])
     likely &= (area < most_solid * size**2) & (at_edge < np.where(fills, AT_EDGES, AT_EDGE))
-    dark = np.bincount(labels[mask], ink[mask], count + 1)[1:] / area
-    scores = likely * np.minimum(height, 8 * width) * dark / (1 + 2 * at_edge)
-    covered = (height * width)[scores > 0].sum() / mask.size  # more than 1 where boxes overlap
+    scores = likely * np.minimum(height, 8 * width) * (total / area) / (1 + 2 * at_edge)
+    covered = (height * width)[scores > 0].sum() / mask.size  # stripes and rings overlap
     if (scores > 0).sum() > MOST_SHAPES or covered > MOST_COVERED:  # this is no page of digits
         scores = np.zeros(count)
     return Parts(labels, boxes, scores)
@@ -159,7 +158,8 @@ def frames_in(parts: Parts) -> np.ndarray:
             continue
         around = edged[top : bottom + 2, left : right + 2]
         walls = (around == outer + 1) | (around == -1)  # the edge of the picture closes it, too
-        holes = ndimage.label(np.pad(~walls, 1, constant_values=True))[0][1:-1, 1:-1] > 1
+        free = np.pad(~walls, 1, constant_values=True)  # its first part, 1, is what lies outside
+        holes = ndimage.label(free)[0][1:-1, 1:-1] > 1
         enclosed = [n for n in np.flatnonzero(inside) if holes[tuple(middles[n] - box[:2] + 1)]]
         if high[enclosed].any() or len(enclosed) > 1:
             frames[top:bottom, left:right] |= walls[1:-1, 1:-1]
@@ -221,11 +221,10 @@ def shapes_in(ink: np.ndarray) -> Iterator[list[Shape]]:
         for number in np.flatnonzero(as_high & (parts.scores > 0) | marks):
             top, left, bottom, right = parts.boxes[number]
             around = slice(top, bottom), slice(left, right)
-            mark = bool(marks[number])
             part = clear[around] * (parts.labels[around] == number + 1)
-            if (not mark or part.max() > 0.9) and (shape := trimmed(part)):
+            if (not marks[number] or part.max() > 0.9) and (shape := trimmed(part)):
                 box = shape.box + (top, left, top, left)
-                shapes.append(Shape(box, shape.ink, darkness, mark))
+                shapes.append(Shape(box, shape.ink, darkness, bool(marks[number])))
         yield shapes
 
 
@@ -241,7 +240,7 @@ def trimmed(ink: np.ndarray) -> Shape | None:
     area = np.bincount(labels.ravel())
     area[0] = 0
     ink = ink * (area > 0.15 * area.max())[labels]  # what is less may be the end of a neighbour
-    y, x = (np.flatnonzero((ink > 0.4).any(axis=axis)) for axis in (1, 0))
+    y, x = (np.flatnonzero(ink.max(axis=axis) > 0.4) for axis in (1, 0))
     if not len(y):
         return None
     box = np.array([y[0], x[0], y[-1] + 1, x[-1] + 1])

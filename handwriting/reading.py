@@ -13,7 +13,6 @@ from typing import NamedTuple
 from dataset import normalize
 from handwriting import photo
 from handwriting.mix import SURE
-from handwriting.photo import SCALES, Shape
 from handwriting.picture import resized
 
 import numpy as np
@@ -88,19 +87,18 @@ class Reader:
         """
         grey = np.asarray(page.convert("L"))
         if photo.is_mnist(grey):
-            return self.classify([Shape(np.array([0, 0, 28, 28]), grey / 255)])
+            return self.classify([photo.Shape(np.array([0, 0, 28, 28]), grey / 255)])
         if min(page.size) < 8:  # noise in a strip that is as narrow looks like a 1
             return []
         best, digits, lights = 0.0, [], [False, True]
-        for longest in SCALES:
+        for longest in photo.SCALES:
             scale, dark = max(page.size) / longest, []
             heights = [digit.box[2] - digit.box[0] for digit in digits if digit.length]
-            if heights and np.median(heights) > SMALL * max(page.size) / SCALES[0]:
+            if heights and np.median(heights) > SMALL * max(page.size) / photo.SCALES[0]:
                 break
             channel = photo.best_channel(resized(page, longest))
             for light in lights:
-                ink = photo.ink_of(1 - channel if light else channel)
-                ink = photo.without_lines_and_grain(ink)
+                ink = photo.without_lines_and_grain(photo.ink_of(1 - channel if light else channel))
                 for number, shapes in enumerate(photo.shapes_in(ink)):
                     seen = self.answers([s._replace(box=s.box * scale) for s in shapes])
                     weight = (LIGHT if light else 1) * BRIDGED**number
@@ -113,7 +111,7 @@ class Reader:
                         best, digits, lights = score, seen, [light]
         return digits
 
-    def answers(self, shapes: Sequence[Shape]) -> list[Digit]:
+    def answers(self, shapes: Sequence[photo.Shape]) -> list[Digit]:
         """The network's answer to each shape, and to each piece of those that it cuts."""
         digits = self.classify(shapes)
         writing = [shape for shape in shapes if not shape.mark]
@@ -129,7 +127,7 @@ class Reader:
             answers += pieces if surely and are_side_by_side(pieces) else [whole]
         return answers
 
-    def classify(self, shapes: Sequence[Shape], turns: Sequence[int] = TURNS) -> list[Digit]:
+    def classify(self, shapes: Sequence[photo.Shape], turns: Sequence[int] = TURNS) -> list[Digit]:
         """The networks' answers to each shape: the mean over so many turns, in one batch."""
         if not shapes:
             return []
@@ -143,11 +141,12 @@ class Reader:
         probabilities, sureness = mean[self.network], mean[self.judge].max(axis=1)
         sizes = [np.ptp(shape.box.reshape(2, 2), axis=0).max() / 20 for shape in shapes]
         lengths = photo.stroke_lengths(seen > 127) * sizes * [shape.darkness for shape in shapes]
-        boxes, _, _, marks = map(list, zip(*shapes, strict=True))
+        marks = [shape.mark for shape in shapes]
+        boxes = [shape.box for shape in shapes]
         sureness[marks] = lengths[marks] = 0
         return list(map(Digit, boxes, seen, probabilities, sureness.tolist(), lengths.tolist()))
 
-    def split(self, shape: Shape) -> list[Digit]:
+    def split(self, shape: photo.Shape) -> list[Digit]:
         """The pieces of a shape, cut so that the least sure of them is as sure as can be."""
         best: tuple[float, list[Digit]] = (0.0, [])
         for lean in LEANS:
@@ -188,8 +187,10 @@ def in_rows(digits: Sequence[Digit]) -> Rows:
         else:
             rows.append([digit])
     for mark in (digit for digit in digits if not digit.length):
-        near = (row for row in rows if is_between(mark.box, np.array([d.box for d in row])))
-        next(near, []).append(mark)
+        for row in rows:
+            if is_between(mark.box, np.array([digit.box for digit in row])):
+                row.append(mark)
+                break
     rows = [sorted(row, key=lambda digit: digit.box[1]) for row in rows]
     return sorted(rows, key=lambda row: np.mean([digit.box[0] + digit.box[2] for digit in row]))
 
